@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from titan_nb.energy import chips
+from titan_nb.energy.chips import Cpu, ThreadWatts, clean, eco2ai_table, look_up, this_cpu
+from titan_nb.errors import SensorError
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [
+        ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", "xeon e5-2680 v4"),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "xeon"),
+        ("Intel Xeon Processor (Skylake, IBRS)", "xeon"),
+        ("11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz", "core i7-1165g7"),
+        ("AMD EPYC", "epyc"),
+        ("AMD EPYC-Rome Processor", "epyc"),
+        ("AMD EPYC 7302 16-Core Processor", "epyc 7302"),
+        ("AMD Ryzen 7 1700 Eight-Core Processor", "ryzen 7 1700"),
+        ("AMD Ryzen 5 3400G with Radeon Vega Graphics", "ryzen 5 3400g"),
+        ("AMD Ryzen 7 7840U w/ Radeon 780M Graphics", "ryzen 7 7840u"),
+        ("AMD Ryzen 7 4700G (OEM Only)", "ryzen 7 4700g"),
+        ("", ""),
+    ],
+)
+def test_clean(name: str, cleaned: str) -> None:
+    assert clean(name) == cleaned
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> tuple[Path, Path]:
+    power = tmp_path / "power.csv"
+    power.write_text(
+        "Model,TDP\nAMD Alpha 1,100.0\nAlpha 2,200\nAMD Alpha 3,60\nIntel Alpha 4,300\n"
+        "Alpha 5,n/a\nAlpha 6,0\n"
+        "Beta 1,100\nBeta 1 Processor,200\nAlpha 11,9999\nAlpha,5\n",
+        encoding="utf-8",
+    )
+    threads = tmp_path / "threads.csv"
+    threads.write_text(
+        "# a comment\nname,threads\nAlpha 1,10\nAlpha 2,40\nAlpha 3,20\nBeta 1,10\nGamma 1,2\nAlpha 11,1\n",
+        encoding="utf-8",
+    )
+    return power, threads
+
+
+def test_a_full_name_is_one_chip(tables: tuple[Path, Path]) -> None:
+    assert look_up(Cpu("AMD(R) Alpha 1 @ 2GHz"), *tables) == ThreadWatts(10, 10, 10, 1)
+
+
+def test_bare_metal_tells_the_threads(tables: tuple[Path, Path]) -> None:
+    assert look_up(Cpu("Alpha 4", 30), *tables) == ThreadWatts(10, 10, 10, 1)
+    assert look_up(Cpu("Alpha 1", 20), *tables) == ThreadWatts(5, 5, 5, 1)
+
+
+def test_a_family_gives_its_range_and_the_median_chip(tables: tuple[Path, Path]) -> None:
+    # Alpha 1: 10 W, Alpha 2: 5 W, Alpha 3: 3 W, Alpha 11: 9999 W per thread; the row "Alpha" has no threads.
+    assert look_up(Cpu("AMD Alpha"), *tables) == ThreadWatts(3, 5, 9999, 4)
+
+
+def test_a_name_with_two_powers_gives_both(tables: tuple[Path, Path]) -> None:
+    assert look_up(Cpu("Beta 1"), *tables) == ThreadWatts(10, 10, 20, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("Alpha 4", "number of hardware threads"),
+        ("Gamma 1", "rated power"),
+        ("Alpha 5", "rated power"),
+        ("Alpha 6", "rated power"),
+        ("Delta 9", "rated power"),
+        ("Neoverse", "rated power"),
+        ("", "does not tell the name"),
+    ],
+)
+def test_what_is_not_known_is_said(tables: tuple[Path, Path], name: str, missing: str) -> None:
+    with pytest.raises(SensorError, match=missing):
+        look_up(Cpu(name), *tables)
+
+
+def test_the_real_tables() -> None:
+    table = eco2ai_table()
+    assert look_up(Cpu("AMD EPYC 7302 16-Core Processor"), table) == ThreadWatts(
+        155 / 32, 155 / 32, 155 / 32, 1
+    )
+    family = look_up(Cpu("AMD EPYC"), table)
+    assert family.chips > 40
+    assert family.low < family.typical < family.high < 20
+    assert "eco2ai" not in sys.modules
+
+
+def test_without_eco2ai_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in = ModuleType("eco2ai")
+    monkeypatch.setitem(sys.modules, "eco2ai", stand_in)  # has no spec
+    with pytest.raises(SensorError, match="pip install eco2ai"):
+        eco2ai_table()
+    monkeypatch.delitem(sys.modules, "eco2ai")
+    monkeypatch.setattr(chips.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SensorError, match="not installed"):
+        eco2ai_table()
+
+
+def cpuinfo(folder: Path, flags: str, name: str = "Alpha 1") -> Path:
+    path = folder / "cpuinfo"
+    path.write_text(
+        f"processor : 0\nmodel name : {name}\nflags : {flags}\n\nprocessor : 1\nmodel name : other\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def topology(folder: Path, packages: list[str]) -> Path:
+    for number, package in enumerate(packages):
+        path = folder / f"cpu{number}" / "topology"
+        path.mkdir(parents=True)
+        (path / "physical_package_id").write_text(package + "\n", encoding="ascii")
+    (folder / "cpuidle").mkdir()
+    return folder
+
+
+def test_bare_metal_counts_the_threads_of_one_package(tmp_path: Path) -> None:
+    system = topology(tmp_path / "cpu", ["0", "1", "0", "1"])
+    assert this_cpu(cpuinfo(tmp_path, "fpu sse"), system) == Cpu("Alpha 1", 2)
+
+
+def test_a_virtual_machine_tells_no_threads(tmp_path: Path) -> None:
+    system = topology(tmp_path / "cpu", ["0", "0"])
+    assert this_cpu(cpuinfo(tmp_path, "fpu hypervisor"), system) == Cpu("Alpha 1", None)
+
+
+def test_uneven_or_unreadable_packages_tell_no_threads(tmp_path: Path) -> None:
+    proc = cpuinfo(tmp_path, "fpu")
+    assert this_cpu(proc, topology(tmp_path / "a", ["0", "0", "1"])).threads is None
+    system = tmp_path / "b"
+    (system / "cpu0" / "topology" / "physical_package_id").mkdir(parents=True)
+    assert this_cpu(proc, system).threads is None
+
+
+def test_without_proc_the_platform_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chips.platform, "processor", lambda: "arm")
+    assert this_cpu(tmp_path / "none") == Cpu("arm", None)
+    assert this_cpu(cpuinfo(tmp_path, "fpu", name=""), tmp_path) == Cpu("arm", None)

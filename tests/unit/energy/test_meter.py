@@ -1,0 +1,537 @@
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from titan_nb.energy import Discovery, FakeSensor, Finding, Meter, Sampler
+from titan_nb.energy.discover import Probe
+from titan_nb.energy.window import FORKED, NOT_IN_TIME, TOO_LATE
+from titan_nb.host import process_id
+from titan_nb.records import Energy, Measurement
+
+WAIT = 5.0
+KEY = "gpu:simulated"
+FAULTS = ("raise", "base exception", "memory error", "nan", "inf", "negative", "wrong type", "huge", "reset")
+
+
+@pytest.fixture
+def make(sampler: Sampler) -> Iterator[Callable[..., Meter]]:
+    meters: list[Meter] = []
+
+    def make(*sensors: FakeSensor, discover: Any = None, **options: Any) -> Meter:
+        search = discover or (lambda: Discovery(tuple(sensors), (Finding("d", "m", True, "w"),)))
+        meters.append(Meter(search, sampler, **options))
+        return meters[-1]
+
+    yield make
+    for meter in meters:
+        meter.close()
+
+
+def ready(meter: Meter) -> Meter:
+    meter.status()
+    return meter
+
+
+class Gate:
+    """Lets the reads of a sensor wait until it is opened."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self, seconds: float) -> None:
+        self.event.wait(min(seconds, WAIT))
+
+
+# What is measured
+
+
+def test_an_inline_counter_is_measured_exactly(make: Callable[..., Meter], clock: Any) -> None:
+    sensor = FakeSensor(watts=70, clock=clock)
+    meter = ready(make(sensor, clock=clock))
+    window = meter.begin()
+    clock.now += 2.0
+    sensor.watts = 700
+    clock.now += 1.0
+    measurement = window.end()
+    assert measurement.seconds == 3.0
+    assert measurement.energy[KEY] == Energy(840, 840, 840, "measured", "simulated counter")
+    assert measurement.warnings == ()
+    assert window.end() is measurement
+    assert window.settle() is measurement
+
+
+def test_a_blocking_counter_is_read_on_the_samplers_thread(make: Callable[..., Meter]) -> None:
+    names = []
+
+    class Noting(FakeSensor):
+        def read(self) -> Any:
+            names.append(threading.current_thread().name)
+            return super().read()
+
+    window = ready(make(Noting(blocking=True))).begin()
+    time.sleep(0.02)
+    energy = window.settle().energy[KEY]
+    assert energy.joules == pytest.approx(2.0, rel=0.8)
+    assert set(names) == {"titan-sampler"}
+
+
+def test_the_first_window_finds_its_sensors(make: Callable[..., Meter]) -> None:
+    window = make(FakeSensor(blocking=True), FakeSensor("gpu:other")).begin()
+    measurement = window.settle()
+    assert {key: energy.grade for key, energy in measurement.energy.items()} == {
+        KEY: "measured",
+        "gpu:other": "measured",
+    }
+
+
+def test_this_machine_in_truth() -> None:
+    meter = Meter()
+    ready(meter)
+    window = meter.begin()
+    sum(range(1_000_000))
+    measurement = window.end()
+    meter.close()
+    assert 0 < measurement.cpu_seconds <= 10
+    ram = measurement.energy[f"ram:{process_id()}"]
+    assert ram.grade == "modelled"
+    assert ram.joules is not None
+    assert 0 < ram.joules < 0.375 * 64 * measurement.seconds
+    assert all(energy.source for energy in measurement.energy.values())
+
+
+def test_without_sensors_that_block_nothing_is_handed_over(
+    make: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch, sampler: Sampler
+) -> None:
+    meter = ready(make(FakeSensor()))
+    monkeypatch.setattr(sampler, "submit", lambda *_: pytest.fail("handed over"))
+    assert meter.begin().end().energy[KEY].grade == "measured"
+    monkeypatch.undo()
+
+
+def test_cells_and_gaps_add_up_to_the_counter(make: Callable[..., Meter], clock: Any) -> None:
+    rng = random.Random(1)
+    sensor = FakeSensor(watts=70, clock=clock, tick_seconds=0.1)
+    meter = ready(make(sensor, FakeSensor("ram:model", clock=clock, counter=False), clock=clock))
+    start, total, previous = sensor.read().value, 0.0, None
+    for _ in range(100):
+        window = meter.begin()
+        clock.now += rng.uniform(0, 0.4)
+        sensor.watts = rng.uniform(50, 700)
+        total += window.end().energy[KEY].joules or 0.0
+        if previous is not None:
+            gap = meter.between(previous, window)
+            assert set(gap) == {KEY}
+            total += gap[KEY].joules or 0.0
+        previous, stop = window, sensor.read().value
+        clock.now += rng.uniform(0, 0.4)
+    assert total == pytest.approx(stop - start, abs=1e-3)
+
+
+def test_no_gap_between_windows_that_overlap_or_are_open(make: Callable[..., Meter], clock: Any) -> None:
+    meter = ready(make(FakeSensor(clock=clock), clock=clock))
+    outer = meter.begin()
+    clock.now += 1
+    inner = meter.begin()
+    assert meter.between(outer, inner) == {}
+    clock.now += 1
+    outer.end()
+    assert meter.between(outer, inner) == {}
+
+
+def test_a_gap_with_a_reading_missing_is_unknown(make: Callable[..., Meter]) -> None:
+    meter = ready(make(FakeSensor(faults=[None, "raise"])))
+    first = meter.begin()
+    first.end()
+    second = meter.begin()
+    assert meter.between(first, second)[KEY] == Energy.unknown("a simulated fault")
+
+
+# Faults
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("edge", [0, 1])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_makes_its_device_unknown_and_no_other(
+    make: Callable[..., Meter], fault: Any, edge: int, blocking: bool
+) -> None:
+    bad = FakeSensor("gpu:bad", faults=[None] * edge + [fault], blocking=blocking)
+    meter = ready(make(bad, FakeSensor(blocking=blocking), max_wait_seconds=WAIT))
+    window = meter.begin()
+    time.sleep(0.001)
+    measurement = window.settle()
+    assert measurement.energy[KEY].grade == "measured"
+    if fault == "reset" and edge == 0:
+        assert measurement.energy["gpu:bad"].joules is not None
+    else:
+        assert measurement.energy["gpu:bad"].grade == "unknown"
+        assert measurement.energy["gpu:bad"].source
+        assert len(measurement.warnings) == 1
+
+
+def test_a_thousand_faults_give_one_warning_per_kind(make: Callable[..., Meter]) -> None:
+    rng = random.Random(2)
+    kinds = [
+        "raise",
+        "base exception",
+        "memory error",
+        "nan",
+        "inf",
+        "negative",
+        "wrong type",
+        "huge",
+        "reset",
+    ]
+    faults = [rng.choice([None, *kinds]) for _ in range(2000)]
+    meter = ready(make(FakeSensor(faults=faults)))
+    warnings: list[str] = []
+    for _ in range(1000):
+        measurement = meter.begin().end()
+        warnings += measurement.warnings
+        energy = measurement.energy[KEY]
+        assert energy.grade == "unknown" or 0 <= energy.low <= energy.joules <= energy.high < 1e3  # type: ignore[operator]
+    assert 1 <= len(warnings) <= 2
+
+
+def test_nonsense_power_is_unknown(make: Callable[..., Meter]) -> None:
+    window = ready(make(FakeSensor(watts=1e9))).begin()
+    time.sleep(0.001)
+    window._slots[KEY].begin = type(window._slots[KEY].begin)(window.started, 0.0)
+    window._slots[KEY].sensor.watts = 1e12  # type: ignore[union-attr]
+    time.sleep(0.01)
+    assert "more than any device can draw" in window.end().energy[KEY].source
+
+
+@pytest.mark.parametrize("broken", ["raises", "nan", "backwards"])
+def test_a_clock_that_fails_leaves_the_time_and_no_energy(make: Callable[..., Meter], broken: str) -> None:
+    readings = iter([10.0, {"raises": None, "nan": float("nan"), "backwards": 3.0}[broken]])
+
+    def clock() -> float:
+        return float(next(readings))  # type: ignore[arg-type]
+
+    meter = ready(make(FakeSensor(), clock=clock))
+    window = meter.begin()
+    time.sleep(0.01)
+    measurement = window.end()
+    assert 0.009 < measurement.seconds < 5
+    assert measurement.energy[KEY] == Energy.unknown("the clock failed or went backwards")
+    assert len(measurement.warnings) == 1
+
+
+def test_an_interrupt_in_a_read_is_the_users(make: Callable[..., Meter]) -> None:
+    class Interrupted(FakeSensor):
+        def read(self) -> Any:
+            raise KeyboardInterrupt
+
+    meter = ready(make(Interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        meter.begin()
+
+
+# Late answers
+
+
+def test_a_slow_begin_is_used_when_it_arrives_before_the_end(make: Callable[..., Meter]) -> None:
+    gate = Gate()
+    sensor = FakeSensor(blocking=True, faults=["hang"], sleep=gate)
+    window = ready(make(sensor)).begin()
+    time.sleep(0.03)
+    gate.event.set()
+    time.sleep(0.03)
+    energy = window.settle().energy[KEY]
+    assert energy.grade == "measured"
+    assert energy.joules is not None
+    assert energy.high - energy.joules >= 100 * 0.025  # type: ignore[operator]
+
+
+def test_what_arrives_after_the_end_refines_the_measurement(make: Callable[..., Meter]) -> None:
+    gate, told = Gate(), []
+    sensor = FakeSensor(blocking=True, faults=[None, "hang"], sleep=gate)
+    window = ready(make(sensor, FakeSensor("gpu:quick"))).begin()
+    started = time.perf_counter()
+    first = window.end()
+    assert time.perf_counter() - started < 0.1
+    assert first.energy[KEY] == Energy.unknown(NOT_IN_TIME)
+    assert first.energy["gpu:quick"].grade == "measured"
+    arrived = threading.Event()
+
+    def refine(measurement: Measurement) -> None:
+        told.append((measurement, threading.current_thread().name))
+        arrived.set()
+
+    window.refined(refine)
+    gate.event.set()
+    refined = window.settle(WAIT)
+    assert arrived.wait(WAIT)
+    assert refined.energy[KEY].grade == "measured"
+    assert told == [(refined, "titan-sampler")]
+    window.refined(refine)  # late, and called all the same
+    deadline = time.monotonic() + WAIT
+    while len(told) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(told) == 2
+
+
+def test_a_callback_that_fails_becomes_a_warning(make: Callable[..., Meter]) -> None:
+    gate = Gate()
+    meter = ready(make(FakeSensor(blocking=True, faults=[None, "hang"], sleep=gate)))
+    window = meter.begin()
+    window.end()
+    window.refined(lambda _: 1 / 0)  # type: ignore[arg-type,return-value]
+    gate.event.set()
+    window.settle(WAIT)
+    meter.sampler.submit(lambda: None).wait(WAIT)
+    assert "ZeroDivisionError" in meter.begin().end().warnings[0]
+
+
+def test_a_callback_is_not_called_when_all_was_in_time(make: Callable[..., Meter], sampler: Sampler) -> None:
+    told: list[Measurement] = []
+    window = ready(make(FakeSensor(blocking=True), max_wait_seconds=WAIT)).begin()
+    window.refined(told.append)
+    window.end()
+    window.refined(told.append)
+    sampler.submit(lambda: None).wait(WAIT)
+    assert told == []
+
+
+def test_a_begin_that_arrives_after_the_end_is_unknown(make: Callable[..., Meter]) -> None:
+    gate = Gate()
+    window = ready(make(FakeSensor(blocking=True, faults=["hang"], sleep=gate))).begin()
+    window.end()
+    gate.event.set()
+    assert window.settle(WAIT).energy[KEY] == Energy.unknown(NOT_IN_TIME)
+
+
+def test_a_hung_sensor_never_delays_more_than_the_waits_and_is_left_out(make: Callable[..., Meter]) -> None:
+    gate = Gate()
+    bad = FakeSensor("gpu:bad", blocking=True, faults=["hang"], sleep=gate)
+    meter = ready(make(bad, FakeSensor(blocking=True)))
+    warnings, durations = [], []
+    for _ in range(20):
+        started = time.perf_counter()
+        measurement = meter.begin().end()
+        durations.append(time.perf_counter() - started)
+        warnings += measurement.warnings
+        assert measurement.energy["gpu:bad"].grade == "unknown"
+        time.sleep(0.01)
+    last = meter.begin().settle(WAIT)
+    warnings += last.warnings
+    assert last.energy[KEY].grade == "measured"
+    assert "left out" in last.energy["gpu:bad"].source
+    # Twice 20 ms and a little of our own; what a busy machine adds now and then is not ours.
+    assert sorted(durations)[len(durations) * 3 // 4] < 0.05
+    assert len([line for line in warnings if "left out" in line]) == 1
+    assert any(not finding.available and finding.device == bad.name for finding in meter.status())
+    gate.event.set()
+
+
+def test_when_the_successor_is_stuck_too_nothing_waits(make: Callable[..., Meter], sampler: Sampler) -> None:
+    gate = threading.Event()
+    meter = ready(make(FakeSensor(blocking=True)))
+    for _ in range(2):
+        sampler.submit(lambda: gate.wait(WAIT))
+        time.sleep(0.2)
+        sampler.check()
+    started = time.perf_counter()
+    measurement = meter.begin().end()
+    assert time.perf_counter() - started < 0.1
+    assert "stuck" in measurement.energy[KEY].source
+    gate.set()
+
+
+# Probes
+
+
+def slow_probe(gate: threading.Event, *sensors: FakeSensor, missing: Any = None) -> Any:
+    def search() -> Discovery:
+        gate.wait(WAIT)
+        return Discovery(tuple(sensors), (), missing or {})
+
+    return search
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_search_that_answers_in_the_window_gives_a_late_begin(
+    make: Callable[..., Meter], blocking: bool
+) -> None:
+    gate = threading.Event()
+    window = make(discover=slow_probe(gate, FakeSensor(blocking=blocking), missing={"gpu:x": "lost"})).begin()
+    gate.set()
+    time.sleep(0.05)
+    measurement = window.settle()
+    assert measurement.energy[KEY].grade == "measured"
+    assert measurement.energy["gpu:x"] == Energy.unknown("lost")
+
+
+def test_a_search_that_answers_after_the_window_leaves_it_unknown(make: Callable[..., Meter]) -> None:
+    gate = threading.Event()
+    meter = make(discover=slow_probe(gate, FakeSensor(), missing={"gpu:x": "lost"}))
+    window = meter.begin()
+    assert window.end().energy == {}
+    gate.set()
+    assert window.settle(WAIT).energy[KEY] == Energy.unknown(TOO_LATE)
+    assert meter.begin().end().energy["gpu:x"] == Energy.unknown("lost")
+
+
+@pytest.fixture
+def early(make: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A meter with one probe that has two models to read at once, and keeps one of them."""
+
+    def build(run: Callable[[], Discovery], kept: FakeSensor, dropped: FakeSensor) -> Meter:
+        meter = make()
+        probe = Probe("models", run, (kept, dropped), "gpu:hint")
+        monkeypatch.setattr(meter._use.devices, "_probes", lambda: (probe,))
+        return meter
+
+    return build
+
+
+def test_models_are_read_before_the_search_has_answered(early: Any) -> None:
+    kept, dropped, gate = FakeSensor("kept"), FakeSensor("dropped"), threading.Event()
+    window = early(slow_probe(gate, kept), kept, dropped).begin()
+    first = window.end()
+    assert first.energy == dict.fromkeys(("kept", "dropped", "gpu:hint"), Energy.unknown(NOT_IN_TIME))
+    gate.set()
+    refined = window.settle(WAIT)
+    assert set(refined.energy) == {"kept"}
+    assert refined.energy["kept"].grade == "measured"
+
+
+def test_a_search_that_hangs_takes_only_its_own_devices(early: Any) -> None:
+    kept, dropped, gate = FakeSensor("kept"), FakeSensor("dropped"), threading.Event()
+    meter = early(slow_probe(gate, kept), kept, dropped)
+    window = meter.begin()
+    time.sleep(0.2)
+    settled = window.settle(WAIT)
+    assert set(settled.energy) == {"kept", "dropped", "gpu:hint"}
+    assert "did not answer" in settled.energy["gpu:hint"].source
+    assert not meter.status()[0].available
+    gate.set()
+
+
+@pytest.mark.parametrize("search", [lambda: 1 / 0, lambda: "nonsense"])
+def test_a_search_that_fails_is_told_and_breaks_nothing(make: Callable[..., Meter], search: Any) -> None:
+    meter = make(discover=search, max_wait_seconds=WAIT)
+    measurement = meter.begin().end()
+    assert measurement.energy == {}
+    assert "the search for devices failed" in meter.status()[0].why
+    assert len(measurement.warnings) == 1
+
+
+def test_status_says_what_has_not_answered(
+    make: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("titan_nb.energy.meter"), "_STATUS_SECONDS", 0.05)
+    gate = threading.Event()
+    meter = make(discover=slow_probe(gate))
+    assert "did not answer within 0.05 s" in meter.status()[0].why
+    gate.set()
+
+
+# Life
+
+
+def test_counters_that_wrap_are_read_while_a_window_is_open(make: Callable[..., Meter]) -> None:
+    sensor = FakeSensor(blocking=True)
+    sensor.refresh_seconds = 0.01
+    meter = ready(make(sensor))
+    window = meter.begin()
+    time.sleep(0.15)
+    window.settle()
+    reads = sensor.reads
+    assert reads >= 5
+    time.sleep(0.05)
+    assert sensor.reads == reads
+    meter.begin()
+    meter.close()
+    reads = sensor.reads
+    time.sleep(0.05)
+    assert sensor.reads == reads
+
+
+def test_close_closes_the_sensors_and_stops_its_own_thread() -> None:
+    sensor = FakeSensor()
+    meter = Meter(lambda: Discovery((sensor,)))
+    ready(meter)
+    thread = meter.sampler._thread
+    meter.close()
+    assert sensor.closed
+    assert thread is not None
+    assert not thread.is_alive()
+    ready(meter)
+    assert meter.begin().end().energy[KEY].grade == "measured"
+    meter.close()
+
+
+def test_a_hundred_meters_leave_no_thread_and_no_file() -> None:
+    def state() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    before = state()
+    for _ in range(100):
+        meter = Meter(lambda: Discovery((FakeSensor(blocking=True),)))
+        meter.begin().end()
+        meter.close()
+    assert state() == before
+
+
+def test_windows_in_many_threads(make: Callable[..., Meter]) -> None:
+    meter, failures = make(FakeSensor(blocking=True), FakeSensor("gpu:inline"), max_wait_seconds=WAIT), []
+
+    def work() -> None:
+        for _ in range(50):
+            energy = meter.begin().end().energy
+            if {part.grade for part in energy.values()} != {"measured"} or len(energy) != 2:
+                failures.append(energy)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert failures == []
+
+
+def in_child(function: Callable[[], bool]) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if function() else 1)
+        except BaseException:
+            os._exit(2)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_measures_only_time(make: Callable[..., Meter]) -> None:
+    meter = ready(make(FakeSensor(blocking=True)))
+    before = meter.begin()
+
+    def child() -> bool:
+        inherited = before.end()
+        window = meter.begin()
+        window.refined(lambda _: None)
+        time.sleep(0.01)
+        own = window.settle()
+        told = meter.status()
+        gap = meter.between(before, window)
+        meter.close()
+        return (
+            inherited.warnings == own.warnings == (FORKED,)
+            and inherited.energy == own.energy == gap == {}
+            and own.seconds >= 0.01
+            and told[0].why == FORKED
+            and threading.active_count() == 1
+        )
+
+    for _ in range(20):
+        assert in_child(child)
+    assert before.settle().energy[KEY].grade == "measured"

@@ -1,0 +1,191 @@
+"""Which sensors are read: what the probes have found so far, less what has hung."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from titan_nb.energy.discover import Discovery, Finding, Probe
+from titan_nb.energy.faults import Faults
+from titan_nb.energy.sampler import Sampler, Ticket
+from titan_nb.energy.sensors import Sensor
+
+__all__ = ["Devices", "Known"]
+
+
+class Known(NamedTuple):
+    """What is known at one moment.
+
+    Attributes:
+        sensors: Sensors to read.
+        pending: Probes that have not answered yet.
+        missing: Devices that are here but cannot be read, by key, and why.
+    """
+
+    sensors: tuple[Sensor, ...]
+    pending: tuple[Probe, ...]
+    missing: dict[str, str]
+
+
+class Listener(Protocol):
+    """Who was let in while a probe had not answered, and is told what it found."""
+
+    def found(self, probe: Probe, discovery: Discovery) -> None:
+        """Take note of what ``probe`` found; called on the sampler's thread as a rule."""
+        ...
+
+
+class Devices:
+    """The sensors of one meter.
+
+    The probes are sent to the sampler at the first window. A probe, or a sensor, that does not come back is
+    left out from then on, with the reason.
+
+    Args:
+        probes: Returns the probes; called once, at the first window.
+        sampler: Where they run.
+        faults: Where warnings go.
+    """
+
+    def __init__(self, probes: Callable[[], Sequence[Probe]], sampler: Sampler, faults: Faults) -> None:
+        self._probes = probes
+        self._sampler = sampler
+        self._faults = faults
+        self._changed = threading.Condition()
+        self._asked = False
+        self._pending: dict[str, Probe] = {}
+        self._sensors: tuple[Sensor, ...] = ()
+        self._missing: dict[str, str] = {}
+        self._findings: list[Finding] = []
+        self._searches: dict[str, Ticket] = {}
+        # The oldest read of each sensor that has not come back, or the last one.
+        self._reads: dict[str, tuple[Sensor, Ticket]] = {}
+        self._listeners: list[Listener] = []
+        self._open = 0
+        self._cancel_refresh: Callable[[], None] | None = None
+
+    def enter(self, listener: Listener) -> Known:
+        """Let a window in, after `ask`: it is told what is known now, and later what pending probes find."""
+        self._sampler.check()
+        with self._changed:
+            self._leave_out_stuck()
+            if self._pending:
+                self._listeners.append(listener)
+            self._open += 1
+            self._keep_fresh()
+            return Known(self._sensors, tuple(self._pending.values()), dict(self._missing))
+
+    def leave(self) -> None:
+        """Note that a window has ended."""
+        with self._changed:
+            self._open -= 1
+            self._keep_fresh()
+
+    def ask(self) -> None:
+        """Send the probes out, once; and take note of those that can no longer answer."""
+        with self._changed:
+            probes = () if self._asked else tuple(self._probes())
+            self._asked = True
+            self._pending.update((probe.name, probe) for probe in probes)
+        for probe in probes:
+            search = functools.partial(self._search, probe)
+            self._searches[probe.name] = self._sampler.submit(search, functools.partial(self._failed, probe))
+        if self._pending:
+            for probe in tuple(self._pending.values()):
+                ticket = self._searches.get(probe.name)
+                if ticket is not None and ticket.error is not None:
+                    self._failed(probe, ticket)
+
+    def submit(self, sensor: Sensor, job: Callable[[], None], then: Callable[[Ticket], None]) -> Ticket:
+        """Have a read of ``sensor`` run on the sampler's thread."""
+        ticket = self._sampler.submit(job, then)
+        _, oldest = self._reads.get(sensor.key, (sensor, ticket))
+        if oldest is ticket or (oldest.done and not oldest.stuck):
+            self._reads[sensor.key] = sensor, ticket
+        return ticket
+
+    def findings(self, timeout: float) -> list[Finding]:
+        """Return what there is to tell; wait at most ``timeout`` seconds for the probes."""
+        self.ask()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending, timeout)
+        self._sampler.check()
+        with self._changed:
+            self._leave_out_stuck()
+            late = [
+                Finding(name, "", False, f"the search did not answer within {timeout:g} s")
+                for name in self._pending
+            ]
+            return [*self._findings, *late]
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Close all sensors, on the sampler's thread; wait at most ``timeout`` seconds for that."""
+        with self._changed:
+            sensors, self._sensors = self._sensors, ()
+            cancel, self._cancel_refresh = self._cancel_refresh, None
+        if cancel is not None:
+            cancel()
+        if sensors:
+            self._sampler.submit(functools.partial(self._close, sensors)).wait(timeout)
+
+    def _close(self, sensors: tuple[Sensor, ...]) -> None:
+        for sensor in sensors:
+            self._faults.guard("read", sensor.name, sensor.close)
+
+    def _search(self, probe: Probe) -> None:
+        discovery = probe.run()
+        if not isinstance(discovery, Discovery):
+            raise TypeError(f"the search for {probe.name} returned {discovery!r:.60}")
+        self._found(probe, discovery)
+
+    def _failed(self, probe: Probe, ticket: Ticket) -> None:
+        """Give up a probe that raised, or did not come back."""
+        if ticket.error is None:
+            return
+        why = f"the search for {probe.name} failed: {ticket.error}"
+        keys = [sensor.key for sensor in probe.early] + ([probe.key] if probe.key else [])
+        finding = Finding(probe.name, "", False, why)
+        if self._found(probe, Discovery((), (finding,), dict.fromkeys(keys, why))):
+            self._faults.add("hung" if ticket.stuck else "read", why)
+
+    def _found(self, probe: Probe, discovery: Discovery) -> bool:
+        with self._changed:
+            if self._pending.pop(probe.name, None) is None:
+                return False  # It was given up before it came back.
+            self._sensors += discovery.sensors
+            self._missing.update(discovery.missing)
+            self._findings += discovery.findings
+            listeners = tuple(self._listeners)
+            if not self._pending:
+                self._listeners.clear()
+            self._keep_fresh()
+            self._changed.notify_all()
+        for listener in listeners:
+            listener.found(probe, discovery)
+        return True
+
+    def _leave_out_stuck(self) -> None:
+        for key, (sensor, ticket) in tuple(self._reads.items()):
+            if ticket.stuck:
+                del self._reads[key]
+                why = f"{sensor.name} {ticket.error}, so it is left out"
+                self._sensors = tuple(other for other in self._sensors if other is not sensor)
+                self._missing[key] = why
+                self._findings.append(Finding(sensor.name, sensor.source, False, why))
+                self._faults.add("hung", why)
+
+    def _keep_fresh(self) -> None:
+        """Read counters that wrap now and then, while a window is open."""
+        wrapping = [sensor for sensor in self._sensors if sensor.refresh_seconds is not None]
+        if wrapping and self._open > 0 and self._cancel_refresh is None:
+            period = min(sensor.refresh_seconds or 0.0 for sensor in wrapping)
+            self._cancel_refresh = self._sampler.every(period, functools.partial(self._refresh, wrapping))
+        elif self._open <= 0 and self._cancel_refresh is not None:
+            self._cancel_refresh()
+            self._cancel_refresh = None
+
+    def _refresh(self, sensors: list[Sensor]) -> None:
+        for sensor in sensors:
+            self._faults.read(sensor)
