@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import mmap
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class FakeAllocator:
+    """Devices with a current and a peak use, as torch's allocator counts them."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = list(keys)
+        self.current = dict.fromkeys(keys, 0)
+        self.peak = dict.fromkeys(keys, 0)
+        self.fault: Callable[[], Any] | None = None
+
+    def appear(self, key: str) -> None:
+        self.keys.append(key)
+        self.current[key] = self.peak[key] = 0
+
+    def add(self, key: str, size_bytes: int) -> None:
+        self.current[key] += size_bytes
+        self.peak[key] = max(self.peak[key], self.current[key])
+
+    def blip(self, key: str, size_bytes: int) -> None:
+        self.add(key, size_bytes)
+        self.add(key, -size_bytes)
+
+    def devices(self) -> dict[int, str]:
+        return dict(enumerate(self.keys))
+
+    def stats(self, index: int) -> dict[str, Any]:
+        key = self.keys[index]
+        peak = self.peak[key] if self.fault is None else self.fault()
+        return {"allocated_bytes": {"all": {"current": self.current[key], "peak": peak}}}
+
+    def reset(self, index: int) -> None:
+        self.peak[self.keys[index]] = self.current[self.keys[index]]
+
+
+@pytest.fixture
+def allocator() -> FakeAllocator:
+    return FakeAllocator("gpu:GPU-a", "gpu:GPU-b")
+
+
+def _hold(size_bytes: int) -> mmap.mmap:
+    block = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for offset in range(0, size_bytes, mmap.PAGESIZE):
+        block[offset] = 1
+    return block
+
+
+@pytest.fixture
+def hold() -> Callable[[int], mmap.mmap]:
+    """Take memory that is really resident; closing it gives all of it back at once."""
+    return _hold
+
+
+@pytest.fixture
+def blip() -> Callable[[int], None]:
+    return lambda size_bytes: _hold(size_bytes).close()
+
+
+@pytest.fixture
+def descriptors() -> Callable[[], list[str]]:
+    """List the numbers of the open files, the one of the listing itself among them."""
+    return lambda: sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], bool]], bool]:
+    """Run a check in a forked child, where a hang ends after 10 s, and return what it returned."""
+
+    def run(check: Callable[[], bool]) -> bool:
+        with warnings.catch_warnings():
+            # Newer Pythons warn of a fork beside threads, which is the very thing tried here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            import signal
+
+            signal.alarm(10)
+            try:
+                os._exit(0 if check() else 1)
+            finally:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    return run
+
+
+class FakeSampler:
+    """Runs its jobs when told to."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], None]] = []
+        self.periods: list[float] = []
+
+    def every(self, seconds: float, job: Callable[[], None]) -> Callable[[], None]:
+        self.jobs.append(job)
+        self.periods.append(seconds)
+        return lambda: self.jobs.remove(job)
+
+    def tick(self) -> None:
+        for job in list(self.jobs):
+            job()
+
+
+@pytest.fixture
+def sampler() -> FakeSampler:
+    return FakeSampler()
