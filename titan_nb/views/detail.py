@@ -1,0 +1,81 @@
+"""One report device by device, as short texts, which the text and the HTML view both set."""
+
+from __future__ import annotations
+
+from titan_nb.records import Energy, Report
+from titan_nb.units import byte_size, grams, seconds
+from titan_nb.views.devices import device_name
+from titan_nb.views.figures import energy_figure
+from titan_nb.views.plain import plain
+
+__all__ = [
+    "ENERGY_TITLES",
+    "MEMORY_TITLES",
+    "RIGHT",
+    "carbon_line",
+    "energy_rows",
+    "facts",
+    "memory_rows",
+    "notes",
+]
+
+ENERGY_TITLES = ("device", "energy", "interval", "grade", "source")
+MEMORY_TITLES = ("device", "before", "peak", "after", "kept", "how", "source")
+RIGHT = frozenset({"energy", "before", "peak", "after", "kept"})
+"""Titles of the columns that hold figures, set flush right."""
+
+
+def facts(report: Report) -> str:
+    """Return when it began and what time it took."""
+    # The date and the time to the second, of an ISO 8601 time stamp in UTC.
+    started = plain(report.started[:19]).replace("T", " ")
+    return f"started {started} UTC, took {seconds(report.seconds)}, CPU time {seconds(report.cpu_seconds)}"
+
+
+def energy_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return one row of texts per device, in the order of `ENERGY_TITLES`."""
+    return [(device_name(key), *_energy(part)) for key, part in report.energy.items()]
+
+
+def memory_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return one row of texts per device, in the order of `MEMORY_TITLES`."""
+    return [
+        (
+            device_name(key),
+            byte_size(part.before_bytes),
+            byte_size(part.peak_bytes),
+            byte_size(part.after_bytes),
+            byte_size(part.kept_bytes, signed=True),
+            part.how,
+            plain(part.source, 120),
+        )
+        for key, part in report.memory.devices.items()
+    ]
+
+
+def carbon_line(report: Report) -> str:
+    """Return the grams with their interval, the intensity, and where it comes from.
+
+    Empty where nothing is known and a note says so already.
+    """
+    carbon = report.carbon
+    if carbon is None:
+        return "" if any(note.startswith("CO2e unknown") for note in report.notes) else "CO2e unknown"
+    where = "" if carbon.zone is None else f" in {plain(carbon.zone, 24)}"
+    when = "" if carbon.year is None else f" {carbon.year}"
+    amount = grams(carbon.grams, carbon.low, carbon.high)
+    source = plain(carbon.source, 160)
+    return f"CO2e {amount}, at {carbon.grams_per_kwh:g} g/kWh{where}{when} ({source})"
+
+
+def notes(report: Report) -> list[str]:
+    """Return what else the reader must know, one line each."""
+    lines = [*report.notes, *([report.chat] if report.chat else [])]
+    if report.shared_window:
+        lines.append("shared window: another cell ran at the same time, and its cost cannot be told apart")
+    return [plain(note) for note in lines]
+
+
+def _energy(part: Energy) -> tuple[str, ...]:
+    amount, interval = energy_figure(part, partial=False)
+    return amount, interval, part.grade, plain(part.source, 160)

@@ -1,0 +1,49 @@
+"""A report, or a session, as static HTML; see `titan_nb.views.grid` for what survives a sanitiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from titan_nb.records import Gap, Report
+from titan_nb.views import detail, session
+from titan_nb.views.grid import grid_html, html_text
+from titan_nb.views.text import line
+
+__all__ = ["report_html", "table_html"]
+
+
+def report_html(report: Report) -> str:
+    """Return one line that folds open to the devices, their grades and sources, and the notes."""
+    parts = [f"<div>{html_text(detail.facts(report))}</div>"]
+    if report.energy:
+        rows = detail.energy_rows(report)
+        parts.append(grid_html("Energy", detail.ENERGY_TITLES, rows, right=detail.RIGHT))
+    if carbon := detail.carbon_line(report):
+        parts.append(f"<div>{html_text(carbon)}</div>")
+    if report.memory.devices:
+        rows = detail.memory_rows(report)
+        parts.append(grid_html("Memory", detail.MEMORY_TITLES, rows, right=detail.RIGHT))
+    notes = "".join(f"<li>{html_text(note)}</li>" for note in detail.notes(report))
+    if notes:
+        parts.append(f'<ul style="margin:4px 0">{notes}</ul>')
+    return (
+        f'<details style="font-size:90%"><summary style="cursor:pointer">{html_text(line(report))}</summary>'
+        f'<div style="margin:4px 0 4px 16px">{"".join(parts)}</div></details>'
+    )
+
+
+def table_html(
+    reports: Sequence[Report], gaps: Sequence[Gap] = (), totals: session.SessionTotals | None = None
+) -> str:
+    """Return the session as a table, one row a cell; the latest `session.MAX_ROWS` cells are shown.
+
+    Args:
+        reports: The reports in order.
+        gaps: The gaps to be shown between the cells; without them only their sum is, in the last row.
+        totals: Sums for the last rows, such as the ledger's.
+    """
+    if not reports:
+        return "<div>No cell has been tracked yet.</div>"
+    shown = session.session_table(reports, gaps, totals)
+    table = grid_html(shown.caption, shown.titles, shown.body, right=session.RIGHT, foot=shown.foot)
+    return f'<div style="overflow-x:auto">{table}</div>'
