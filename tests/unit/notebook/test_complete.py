@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from titan_nb.notebook.complete import matcher
+from titan_nb.notebook.magics import VERBS, TitanMagics
+
+PARSER = TitanMagics.titan.parser
+FLAGS = {flag for action in PARSER._actions for flag in action.option_strings}
+
+
+def words(line: str) -> list[str]:
+    match = matcher(PARSER)
+    assert match is not None
+    context = SimpleNamespace(line_with_cursor=line, cursor_position=len(line))
+    return [completion.text for completion in match(context)["completions"]]
+
+
+def test_the_words_are_the_parsers_own() -> None:
+    assert set(words("%titan ")) == set(VERBS)
+    assert set(words("%%titan ")) == FLAGS
+    assert set(words("%titan track ")) == FLAGS
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("%titan re", ["report", "reset", "recall"]),
+        ("%titan track --l", ["--label"]),
+        ("%%titan --q", ["--quiet"]),
+        ("%%titan -o", ["-o"]),
+        ("%titan report --format c", ["csv"]),
+        ("%titan report --format ", ["text", "html", "json", "csv"]),
+        ("%%titan --zone d", ["DE", "DJ", "DK", "DM", "DO", "DZ"]),
+        ("%%titan --label ", []),
+        ("%titanic ", []),
+        ("x = %titan", []),
+        ("%titan", []),
+        ("on ", []),
+    ],
+)
+def test_completions(line: str, expected: list[str]) -> None:
+    assert sorted(words(line)) == sorted(expected)
+
+
+def test_the_fragment_is_what_has_been_typed() -> None:
+    match = matcher(PARSER)
+    assert match is not None
+    line = "%titan track --la"
+    result: Any = match(SimpleNamespace(line_with_cursor=line, cursor_position=len(line)))
+    assert result["matched_fragment"] == "--la"
+    assert result["suppress"] is True
+
+
+def test_the_shell_offers_them(titan: InteractiveShell) -> None:
+    with provisionalcompleter():
+        offered = [completion.text for completion in titan.Completer.completions("%titan rep", 10)]
+        below = [completion.text for completion in titan.Completer.completions("pri", 3)]
+    assert offered == ["report"]
+    assert "print" in below, "Python's own completion is untouched"
+
+
+def test_an_ipython_without_context_matchers_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython.core.completer as completer
+
+    monkeypatch.delattr(completer, "context_matcher")
+    assert matcher(PARSER) is None

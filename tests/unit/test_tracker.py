@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import titan_nb
+from titan_nb import tracker as tracker_module
+from titan_nb.energy import Discovery, FakeSensor, Meter
+from titan_nb.errors import SettingsError
+from titan_nb.records import CellRef, Energy
+from titan_nb.settings import CarbonConfig, Settings
+from titan_nb.tracker import Run, Tracker, outcome_of, track
+
+
+@pytest.fixture
+def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
+    """A tracker of this test's own, also behind `titan_nb.track`."""
+    mine = Tracker()
+    monkeypatch.setattr(tracker_module, "default", lambda: mine)
+    yield mine
+    mine.close()
+
+
+def test_a_run_becomes_one_report_in_the_ledger(ours: Tracker) -> None:
+    cell = CellRef(3, 7, "id")
+    run = ours.begin(cell, Settings(label="fit", carbon=CarbonConfig(zone="DE")))
+    sum(range(10**5))
+    report = run.finish("error", "ValueError")
+    assert ours.ledger.reports == (report,)
+    assert (report.cell, report.label, report.outcome, report.error) == (cell, "fit", "error", "ValueError")
+    assert report.seconds > 0
+    assert report.cpu_seconds > 0
+    assert any(key.startswith("ram:") for key in report.memory.devices)
+    assert run.finish() is report, "a window is closed once"
+    assert len(ours.ledger.reports) == 1
+
+
+def test_carbon_follows_the_zone_and_is_unknown_without_one(ours: Tracker) -> None:
+    with_intensity = Settings(carbon=CarbonConfig(grams_per_kwh=500.0))
+    first, second = ours.begin(settings=with_intensity).finish(), ours.begin().finish()
+    assert second.carbon is None
+    if first.total.joules is None:
+        assert first.carbon is None
+        return
+    assert first.carbon is not None
+    assert first.carbon.grams == pytest.approx(first.total.joules / 3.6e6 * 500)
+    assert any("--zone" in note for note in second.notes)
+
+
+def test_an_unknown_zone_is_refused_before_anything_opens(ours: Tracker) -> None:
+    with pytest.raises(SettingsError, match="Atlantis"):
+        ours.begin(settings=Settings(carbon=CarbonConfig(zone="Atlantis")))
+    assert ours.begin().finish().parent is None, "nothing was left open"
+
+
+def test_a_changed_zone_that_is_unknown_leaves_the_old_settings(ours: Tracker) -> None:
+    run = ours.begin(settings=Settings(label="old"))
+    with pytest.raises(SettingsError):
+        run.change(Settings(label="new", carbon=CarbonConfig(zone="Atlantis")))
+    assert run.finish().label == "old"
+
+
+def test_nested_windows_name_their_parent(ours: Tracker) -> None:
+    outer = ours.begin()
+    inner = ours.begin()
+    innermost = ours.begin()
+    reports = [run.finish() for run in (innermost, inner, outer)]
+    assert [report.parent for report in reports] == [inner.number, outer.number, None]
+    assert ours.ledger.totals.cells == 1
+
+
+def test_windows_in_two_threads_share_their_time(ours: Tracker) -> None:
+    alone = ours.begin().finish()
+    main = ours.begin()
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(ours.begin().finish()))
+    thread.start()
+    thread.join()
+    report = main.finish()
+    assert not alone.shared_window
+    assert report.shared_window
+    assert seen[0].shared_window
+    assert seen[0].parent is None
+
+
+def test_gaps_lie_between_outermost_windows(ours: Tracker) -> None:
+    first = ours.begin()
+    ours.begin().finish()
+    first.finish()
+    time.sleep(0.02)
+    second = ours.begin()
+    second.finish()
+    (gap,) = ours.ledger.gaps
+    assert (gap.after, gap.before) == (first.number, second.number)
+    assert gap.seconds >= 0.02
+
+
+def test_a_dropped_run_leaves_no_report_and_no_parent(ours: Tracker) -> None:
+    ours.begin().drop()
+    assert ours.ledger.reports == ()
+    assert ours.begin().finish().parent is None
+
+
+def test_close_ends_what_is_open_and_the_next_window_works(ours: Tracker) -> None:
+    ours.begin()
+    ours.close()
+    assert ours.begin().finish().parent is None
+
+
+def test_the_context_manager_reports_and_lets_errors_through(ours: Tracker) -> None:
+    with track(label="block", grams_per_kwh=100) as run:
+        assert "open" in repr(run)
+    assert run.report is not None
+    assert run.report.label == "block"
+    assert "ok" in repr(run)
+    with pytest.raises(ZeroDivisionError), track() as run:
+        1 / 0  # noqa: B018
+    assert run.report is not None
+    assert (run.report.outcome, run.report.error) == ("error", "ZeroDivisionError")
+
+
+def test_the_decorator_measures_each_call(ours: Tracker) -> None:
+    @track
+    def double(x: int) -> int:
+        """Twice."""
+        return 2 * x
+
+    @track(label="named")
+    def triple(x: int) -> int:
+        return 3 * x
+
+    assert (double(2), triple(2), double(3)) == (4, 6, 6)
+    assert [report.label for report in ours.ledger.reports] == ["double", "named", "double"]
+    assert double.__doc__ == "Twice."
+
+
+def test_a_decorated_function_may_call_itself(ours: Tracker) -> None:
+    @track
+    def down(n: int) -> int:
+        return 0 if n == 0 else 1 + down(n - 1)
+
+    assert down(3) == 3
+    assert [report.parent for report in ours.ledger.reports] == [None, 1, 2, 3]
+
+
+def test_a_coroutine_is_measured_to_its_end(ours: Tracker) -> None:
+    @track
+    async def slow() -> str:
+        await asyncio.sleep(0.02)
+        return "done"
+
+    assert asyncio.run(slow()) == "done"
+    (report,) = ours.ledger.reports
+    assert report.seconds >= 0.02
+
+
+def test_generator_functions_are_refused_with_the_remedy(ours: Tracker) -> None:
+    def items() -> object:
+        yield 1
+
+    async def later() -> object:
+        yield 1
+
+    for function in (items, later):
+        with pytest.raises(TypeError, match=rf"{function.__name__}.*with titan_nb.track\(\)"):
+            track(function)
+
+
+def test_settle_waits_for_a_late_counter_and_refines_the_ledger() -> None:
+    sensor = FakeSensor(blocking=True, faults=[None, "hang"], hang_seconds=0.15)
+    mine = Tracker(meter=Meter(discover=lambda: Discovery((sensor,))))
+    run = mine.begin()
+    first = run.finish()
+    assert first.energy["gpu:simulated"].grade == "unknown", "the prompt does not wait for a slow counter"
+    settled = run.settle(5.0)
+    assert settled.energy["gpu:simulated"].joules is not None
+    assert mine.ledger.reports == (settled,)
+    assert run.settle(0.0) is settled
+    mine.close()
+
+
+def test_a_refined_report_reaches_the_ledger_and_one_listener(ours: Tracker) -> None:
+    run = ours.begin()
+    report = run.finish()
+    heard: list[object] = []
+    run.when_refined(report, heard.append)
+    better = {"gpu:a": Energy(1.0, 1.0, 1.0, "measured", "simulated")}
+    measurement = titan_nb.records.Measurement(report.seconds, report.cpu_seconds, better)
+    run._refine(measurement)
+    run._refine(measurement)
+    assert run.report is not None
+    assert run.report.energy == better
+    assert ours.ledger.reports == (run.report,)
+    assert len(heard) == 1
+    late: list[object] = []
+    run.when_refined(report, late.append)
+    assert late == [run.report], "a refinement that came before the listener is not lost"
+
+
+def test_a_dropped_run_is_never_refined(ours: Tracker) -> None:
+    run = ours.begin()
+    run.drop()
+    run._refine(titan_nb.records.Measurement(1.0, 1.0, {}))
+    assert run.report is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, ("ok", None)),
+        (ValueError, ("error", "ValueError")),
+        (KeyboardInterrupt(), ("interrupted", "KeyboardInterrupt")),
+        (asyncio.CancelledError(), ("interrupted", "CancelledError")),
+        (SystemExit(1), ("error", "SystemExit")),
+    ],
+)
+def test_outcomes(
+    error: BaseException | type[BaseException] | None, expected: tuple[str, str | None]
+) -> None:
+    assert outcome_of(error) == expected
+
+
+def test_public_functions_reach_the_process_wide_session() -> None:
+    titan_nb.ledger().reset()
+    with titan_nb.track(label="here") as run:
+        pass
+    assert isinstance(run, Run)
+    assert titan_nb.ledger().reports == (run.report,)
+    assert list(titan_nb.history()["label"]) == ["here"]
+    assert titan_nb.chat_memory() is titan_nb.chat_memory()
+    assert run.report is not None
+    assert "here" in titan_nb.describe(run.report)
+
+
+def test_meters_can_be_given() -> None:
+    meter = Meter()
+    assert Tracker(meter=meter).meter is meter
+    meter.close()

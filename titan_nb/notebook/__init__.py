@@ -1,0 +1,1 @@
+"""All that knows IPython: how a cell is found, rewritten, measured and reported."""

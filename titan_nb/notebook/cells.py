@@ -1,0 +1,131 @@
+"""Which cell is running: a stack per thread, fed by ``pre_run_cell`` and ``post_run_cell``.
+
+Subshells run cells in several threads at once, and ``%%capture``, ``%rerun`` or ``get_ipython().run_cell``
+run cells inside cells. Only the outermost cell of a thread is the user's; only it may own a window.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from titan_nb.records import CellRef, Outcome
+from titan_nb.tracker import Run, outcome_of
+
+__all__ = ["Cells", "Ended", "Frame"]
+
+
+@dataclass(slots=True)
+class Frame:
+    """The outermost cell of a thread while it runs.
+
+    Attributes:
+        cell: Its identity.
+        message_id: Id of the request that runs it; None without a kernel.
+        parent: The request's whole header, for the one permitted update of a display.
+        run: Its window, once one is open.
+        explicit: Whether the user asked for this cell, with ``%%titan`` or ``%titan track``.
+        outputs: Names that receive the report.
+    """
+
+    cell: CellRef
+    message_id: str | None
+    parent: dict[str, Any]
+    run: Run | None = None
+    explicit: bool = False
+    outputs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a cell ended.
+
+    Attributes:
+        outcome: *ok*, *error* or *interrupted*.
+        error: Name of the exception's class.
+        value: The value of the last expression; None where there was none or it was suppressed.
+        ran: False if the cell never began to run, as with a syntax error.
+    """
+
+    outcome: Outcome
+    error: str | None
+    value: object
+    ran: bool
+
+
+class Cells:
+    """The cells that are running in one shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._local = threading.local()
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def enter(self, info: Any) -> Frame | None:
+        """Take note that a cell begins; return its frame if it is an outermost one."""
+        stack = self._stack()
+        header = self._header()
+        message_id = header.get("msg_id")
+        if stack and stack[0] is not None and stack[0].message_id != message_id:
+            # A cell of an earlier request whose end never came, as after an interrupt in the wrong place.
+            if stack[0].run is not None:
+                stack[0].run.drop()
+            stack.clear()
+        if stack:
+            stack.append(None)
+            return None
+        with self._lock:
+            self._number += 1
+            number = self._number
+        count = self._shell.execution_count if getattr(info, "store_history", True) else None
+        frame = Frame(CellRef(number, count, self._cell_id(info)), message_id, header)
+        stack.append(frame)
+        return frame
+
+    def leave(self, result: Any) -> tuple[Frame, Ended] | None:
+        """Take note that a cell ended; return its frame and its end if it is an outermost one."""
+        raw = getattr(getattr(result, "info", None), "raw_cell", None)
+        # IPython fires no pre_run_cell for a blank cell, and none for the cell that loaded the extension.
+        if isinstance(raw, str) and (not raw or raw.isspace()):
+            return None
+        stack = self._stack()
+        frame = stack.pop() if stack else None
+        return None if frame is None else (frame, _ended(result))
+
+    def current(self) -> Frame | None:
+        """Return the outermost cell of this thread, also from inside a nested one."""
+        stack = self._stack()
+        return stack[0] if stack else None
+
+    def _stack(self) -> list[Frame | None]:
+        # A nested cell is a None: it only has to be counted.
+        try:
+            stack: list[Frame | None] = self._local.stack
+        except AttributeError:
+            stack = self._local.stack = []
+        return stack
+
+    def _header(self) -> dict[str, Any]:
+        header = getattr(self._shell.display_pub, "parent_header", None)
+        return header if isinstance(header, dict) else {}
+
+    def _cell_id(self, info: Any) -> str | None:
+        cell_id = getattr(info, "cell_id", None)
+        if cell_id is None and hasattr(self._shell, "get_parent"):
+            parent = self._shell.get_parent()
+            cell_id = ((parent or {}).get("metadata") or {}).get("cellId")
+        return cell_id if isinstance(cell_id, str) else None
+
+
+def _ended(result: Any) -> Ended:
+    if result is None:
+        # ipykernel's path for a cell whose coroutine itself died: the exception is on its way out.
+        error = sys.exc_info()[1]
+        outcome, name = outcome_of(error or KeyboardInterrupt)
+        return Ended(outcome, name, None, ran=True)
+    before = getattr(result, "error_before_exec", None)
+    outcome, name = outcome_of(before or getattr(result, "error_in_exec", None))
+    return Ended(outcome, name, getattr(result, "result", None), ran=before is None)

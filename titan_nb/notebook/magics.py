@@ -1,0 +1,180 @@
+"""`%titan` and `%%titan`: options, configuration and verbs."""
+
+from __future__ import annotations
+
+import keyword
+import os
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from traitlets import Bool, Enum, Float, Int, Unicode, observe
+
+from titan_nb.errors import TitanError
+from titan_nb.notebook import verbs
+from titan_nb.settings import CarbonConfig, Settings
+
+if TYPE_CHECKING:
+    from titan_nb.notebook.session import Session
+
+__all__ = ["VERBS", "TitanMagics"]
+
+VERBS = ("track", "on", "off", "report", "status", "reset", "chat", "recall", "dashboard")
+
+_ALLOWED: dict[str, frozenset[str]] = {
+    "track": frozenset({"output", "quiet", "chat", "zone", "label"}),
+    "report": frozenset({"format", "output"}),
+    "recall": frozenset({"text", "chat", "k", "output"}),
+}
+
+
+def _unquoted(text: str) -> str:
+    """Return ``text`` without the quotes that IPython's splitting leaves on."""
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise ValueError(text)
+    return text
+
+
+_name.__name__ = "variable name"  # what argparse says in its error
+
+
+@magics_class
+class TitanMagics(Magics):
+    """What `%config TitanMagics` shows."""
+
+    min_seconds = Float(
+        1.0,
+        min=0.0,
+        help="With `%titan on`, show the line only under cells that took at least this many seconds.",
+    ).tag(config=True)
+    quiet = Bool(False, help="Measure every tracked cell, but show nothing under it.").tag(config=True)
+    zone = Unicode(
+        None,
+        allow_none=True,
+        help="Country whose grid is used for the carbon, as an ISO 3166-1 alpha-2 code such as 'DE'. "
+        "There is no default: without a zone the carbon is unknown.",
+    ).tag(config=True)
+    grams_per_kwh = Float(
+        None,
+        allow_none=True,
+        help="An explicit carbon intensity in g CO2e per kWh; it goes before the zone.",
+    ).tag(config=True)
+    exact_host_peak = Bool(
+        True,
+        help="Reset this process's own high-water mark (VmHWM) for an exact memory peak of each cell. It "
+        "lowers what resource.getrusage().ru_maxrss says; turn it off to sample the peak instead.",
+    ).tag(config=True)
+    history_limit = Int(
+        10_000, min=1, help="How many reports the session keeps; totals cover the older ones too."
+    ).tag(config=True)
+    display = Enum(
+        ["auto", "off", "simulated"],
+        default_value="auto",
+        help="'auto' shows the report under the cell; 'off' never shows anything; 'simulated' shows fixed, "
+        "simulated figures, so that the outputs of a notebook can be compared in tests. The environment "
+        "variable TITAN_NB_DISPLAY sets the default.",
+    ).tag(config=True)
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        wanted = os.environ.get("TITAN_NB_DISPLAY", "")
+        # A value that is not one of the choices must not keep the extension from loading.
+        default = {"display": wanted} if wanted in ("auto", "off", "simulated") else {}
+        super().__init__(shell, **default)
+        self._session = session
+        session.ledger.limit = self.history_limit
+
+    @observe("history_limit")
+    def _limit_changed(self, change: Any) -> None:
+        if hasattr(self, "_session"):
+            self._session.ledger.limit = change["new"]
+
+    def settings(self, options: Any = None) -> Settings:
+        """Return the settings of the next cell, from the traits and the ``options`` of its magic.
+
+        Raises:
+            SettingsError: If a value cannot be used.
+        """
+        zone = getattr(options, "zone", None)
+        carbon = CarbonConfig(
+            zone=zone or self.zone,
+            # A zone given for this one cell is meant to be used, whatever is configured.
+            grams_per_kwh=None if zone else self.grams_per_kwh,
+        )
+        return Settings(
+            label=getattr(options, "label", None),
+            quiet=self.quiet or bool(getattr(options, "quiet", False)),
+            chat=getattr(options, "chat", None),
+            carbon=carbon,
+            exact_host_peak=self.exact_host_peak,
+        )
+
+    @magic_arguments()
+    @argument(
+        "verb",
+        nargs="?",
+        choices=VERBS,
+        help="track: measure this cell from here to its end. on, off: measure every cell. report: the "
+        "session as a table. status: what can be measured here and how. reset: forget the session. chat: "
+        "list the chat memory. recall: search it. dashboard: the session as a widget. After %%%%titan only "
+        "options stand.",
+    )
+    @argument("text", nargs="?", type=_unquoted, help="What to recall: a text, or the name of a vector.")
+    @argument("-o", "--output", metavar="NAME", type=_name, help="Put the report (or the hits) into NAME.")
+    @argument("-q", "--quiet", action="store_true", help="Measure, and show nothing.")
+    @argument(
+        "--chat",
+        metavar="ID",
+        type=_unquoted,
+        help="Store the cell's last value, embeddings or texts, in chat ID.",
+    )
+    @argument(
+        "--zone", metavar="ZONE", type=_unquoted, help="Country of the grid, such as DE, for the carbon."
+    )
+    @argument("--label", metavar="TEXT", type=_unquoted, help="A name for the cell in the report.")
+    @argument("--format", choices=tuple(verbs.FORMATS), help="How report is shown: text, html, json or csv.")
+    @argument("-k", type=int, metavar="K", help="How many hits recall shows; 5 by default.")
+    @line_cell_magic
+    def titan(self, line: str, cell: str | None = None) -> Any:
+        """Measure what a cell costs: energy, carbon, memory and time.
+
+        The cell runs exactly as it would have run. Put ``%%titan`` above it, or ``%titan track`` on its
+        first line, or switch ``%titan on`` once for all cells.
+        """
+        options = self._parsed(line if cell is None else f"track {line}")
+        if cell is not None:
+            # Only a program that calls run_cell_magic itself comes here; a cell was rewritten long before.
+            self._session.track(self._checked_settings(options), options.output)
+            self.shell.run_cell(cell).raise_error()
+            return None
+        if options.verb == "track":
+            return self._session.track(self._checked_settings(options), options.output)
+        try:
+            return verbs.VERBS[options.verb](self._session, options)
+        except TitanError as error:
+            raise UsageError(str(error)) from None
+
+    def _parsed(self, line: str) -> Any:
+        options = parse_argstring(self.titan, line)
+        if options.verb is None:
+            raise UsageError(f"say what to do: %titan {' | '.join(VERBS)} (help: %titan?)")
+        allowed = _ALLOWED.get(options.verb, frozenset())
+        for name, value in vars(options).items():
+            if name != "verb" and name not in allowed and value not in (None, False):
+                shown = {"text": repr(options.text), "k": "-k"}.get(name, f"--{name}")
+                raise UsageError(f"%titan {options.verb} takes no {shown} (help: %titan?)")
+        if options.k is not None and options.k < 1:
+            raise UsageError(f"-k is {options.k}: ask for at least one hit")
+        return options
+
+    def _checked_settings(self, options: Any) -> Settings:
+        try:
+            return self.settings(options)
+        except TitanError as error:
+            raise UsageError(str(error)) from None

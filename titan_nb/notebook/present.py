@@ -1,0 +1,91 @@
+"""When and where a report is shown: once, at the end, under the outermost cell, and never in the way."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from titan_nb.notebook.cells import Ended, Frame
+from titan_nb.notebook.pending import PendingClear
+from titan_nb.records import Report
+from titan_nb.views.bundle import report_bundle
+from titan_nb.views.simulated import simulated
+
+if TYPE_CHECKING:
+    from titan_nb.notebook.magics import TitanMagics
+
+__all__ = ["Presenter"]
+
+
+class Presenter:
+    """Shows the reports of one shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        # As it is now: inside `%%capture` the shell has another one, which would swallow the report.
+        self._publisher = shell.display_pub
+        self._pending = PendingClear(shell)
+
+    @property
+    def rich(self) -> bool:
+        """Whether a front end is there that draws more than text."""
+        return getattr(self._shell, "kernel", None) is not None
+
+    def listen(self) -> None:
+        """Watch the outputs of the calling thread."""
+        self._pending.listen()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._pending.close()
+
+    def show(self, frame: Frame, ended: Ended, magics: TitanMagics) -> None:
+        """Show the report of a cell that has just ended, if it is to be shown."""
+        run = frame.run
+        if run is None or run.report is None or not self._wanted(frame, magics):
+            return
+        if self._would_clear(frame, ended):
+            return
+        report = run.report
+        if magics.display == "simulated":
+            self.publish(report_bundle(simulated(report)))
+        elif frame.cell.cell_id is None:
+            self.publish(report_bundle(report))
+        else:
+            # Only a front end that names its cells can be trusted to find the display again.
+            display_id = f"titan-{uuid.uuid4().hex}"
+            self.publish(report_bundle(report), {"display_id": display_id})
+            run.when_refined(report, lambda refined: self._update(frame, refined, display_id))
+
+    def publish(self, bundle: dict[str, Any], transient: dict[str, str] | None = None) -> None:
+        """Send one display from the thread of the running cell."""
+        self._publisher.publish(bundle, metadata={}, transient=transient or {})
+
+    def _wanted(self, frame: Frame, magics: TitanMagics) -> bool:
+        run = frame.run
+        if run is None or run.report is None or run.settings.quiet or magics.display == "off":
+            return False
+        if frame.explicit:
+            return True
+        return self.rich and run.report.seconds >= magics.min_seconds
+
+    def _would_clear(self, frame: Frame, ended: Ended) -> bool:
+        """Say whether the user's pending ``clear_output(wait=True)`` would take our display as its cue."""
+        waits = self._pending.waits(frame.message_id)
+        self._pending.forget(frame.message_id)
+        # A value or a traceback was shown after the clear, and has set it off already.
+        return waits and ended.value is None and ended.outcome == "ok"
+
+    def _update(self, frame: Frame, report: Report, display_id: str) -> None:
+        """Send the one permitted update, from the sampler's thread, in the name of the cell."""
+        session = getattr(self._publisher, "session", None)
+        if session is None:
+            return
+        content = {"data": report_bundle(report), "metadata": {}, "transient": {"display_id": display_id}}
+        session.send(
+            self._publisher.pub_socket,
+            "update_display_data",
+            content,
+            parent=frame.parent,
+            ident=self._publisher.topic,
+        )

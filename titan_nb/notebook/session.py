@@ -1,0 +1,137 @@
+"""One shell under titan: which cells are measured, and what is shown of them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from titan_nb.errors import TitanError
+from titan_nb.notebook import remember
+from titan_nb.notebook.cells import Cells, Ended, Frame
+from titan_nb.notebook.interrupts import Shield, interrupt_soon
+from titan_nb.notebook.present import Presenter
+from titan_nb.settings import Settings
+from titan_nb.tracker import Tracker
+
+if TYPE_CHECKING:
+    from titan_nb.ledger import Ledger
+    from titan_nb.notebook.magics import TitanMagics
+
+__all__ = ["Session"]
+
+
+class Session:
+    """The state of one shell.
+
+    Attributes:
+        always: Whether every cell is measured (`%titan on`).
+        magics: The options; set by the extension once both exist.
+    """
+
+    def __init__(self, shell: Any, tracker: Tracker) -> None:
+        self.shell = shell
+        self.tracker = tracker
+        self.cells = Cells(shell)
+        self.presenter = Presenter(shell)
+        self.always = False
+        self.magics: TitanMagics
+        self._warned: set[str] = set()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The reports of this process."""
+        return self.tracker.ledger
+
+    def pre_run_cell(self, info: Any) -> None:
+        """Begin a cell; IPython's event of that name."""
+        with Shield() as shield:
+            try:
+                frame = self.cells.enter(info)
+                if frame is not None:
+                    self.presenter.listen()
+                    if self.always:
+                        frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+            except Exception as error:
+                self.warn("this cell is not measured", error)
+        if shield.caught:
+            interrupt_soon(self.tracker.meter.sampler.submit)
+
+    def post_run_cell(self, result: Any = None) -> None:
+        """End a cell; IPython's event of that name."""
+        with Shield():
+            try:
+                left = self.cells.leave(result)
+                if left is not None and left[0].run is not None:
+                    self._finish(*left)
+            except Exception as error:
+                self.warn("the report of this cell is lost", error)
+
+    def track(self, settings: Settings, output: str | None) -> None:
+        """Measure the running cell from here to its end, or change how it is measured.
+
+        Raises:
+            UsageError: If the settings cannot be used; the cell stops with it.
+        """
+        frame = self.cells.current()
+        if frame is None:
+            return  # a silent execution: nobody would see a report
+        shield = Shield()
+        with shield:
+            try:
+                if frame.run is None:
+                    frame.run = self.tracker.begin(frame.cell, settings)
+                else:
+                    frame.run.change(settings)
+            except TitanError as error:
+                raise UsageError(str(error)) from None
+            except Exception as error:
+                self.warn("this cell is not measured", error)
+            frame.explicit = True
+            if output is not None:
+                frame.outputs.append(output)
+        if shield.caught:
+            signal.raise_signal(signal.SIGINT)  # we stand in the user's cell: this is its interrupt
+
+    def switch(self, on: bool) -> None:
+        """Measure every cell from now on, beginning with this one, or none, ending with this one."""
+        self.always = on
+        frame = self.cells.current()
+        if frame is None:
+            return
+        if on and frame.run is None:
+            frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+        if not on and frame.run is not None and not frame.explicit:
+            frame.run.drop()
+            frame.run = None
+
+    def close(self) -> None:
+        """End without a report what is still open, and stop listening."""
+        self.switch(on=False)
+        frame = self.cells.current()
+        if frame is not None and frame.run is not None:
+            frame.run.drop()
+        self.presenter.close()
+
+    def warn(self, what: str, error: BaseException) -> None:
+        """Say once per kind, in one line, that titan itself failed."""
+        kind = f"{what}: {type(error).__name__}"
+        if kind not in self._warned:
+            self._warned.add(kind)
+            sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
+
+    def _finish(self, frame: Frame, ended: Ended) -> None:
+        run = frame.run
+        assert run is not None  # noqa: S101 - for the type checker; the caller has looked
+        if not ended.ran and ended.error == "SyntaxError":
+            run.drop()  # nothing ran, so nothing was measured
+            return
+        run.close()
+        if run.settings.chat is not None:
+            run.chat = remember.store(run, ended, self.warn)
+        report = run.finish(ended.outcome, ended.error)
+        for name in frame.outputs:
+            self.shell.user_ns[name] = report
+        self.presenter.show(frame, ended, self.magics)

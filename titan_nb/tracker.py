@@ -1,0 +1,318 @@
+"""begin -> Run -> Report: joins the meter, the memory scopes and the carbon of one window."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from titan_nb.carbon.intensity import Intensity, carbon_of, resolve, unknown_note
+from titan_nb.energy import Meter, Window
+from titan_nb.ledger import Ledger
+from titan_nb.memory.peaks import Peaks, Scope
+from titan_nb.records import CellRef, Gap, Measurement, MemoryUse, Outcome, Report
+from titan_nb.settings import CarbonConfig, Settings
+
+__all__ = ["Run", "Tracker", "default", "outcome_of", "track"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def outcome_of(error: BaseException | type[BaseException] | None) -> tuple[Outcome, str | None]:
+    """Return the outcome that ``error`` stands for, and the name of its class."""
+    if error is None:
+        return "ok", None
+    kind = error if isinstance(error, type) else type(error)
+    # An interrupt reaches a cell with a top-level await as the cancellation of its task.
+    interrupted = issubclass(kind, KeyboardInterrupt) or kind.__name__ == "CancelledError"
+    return ("interrupted" if interrupted else "error"), kind.__name__
+
+
+class Run:
+    """One open window; the only mutable object on the way from a cell to its report."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        number: int,
+        cell: CellRef | None,
+        settings: Settings,
+        intensity: Intensity | None,
+        parent: int | None,
+        scope: Scope,
+    ) -> None:
+        self.number = number
+        self.cell = cell
+        self.settings = settings
+        self.intensity = intensity
+        self.shared = False
+        self.report: Report | None = None
+        self.thread = threading.get_ident()
+        self.notes: list[str] = []
+        self.chat: str | None = None
+        self._tracker = tracker
+        self._parent = parent
+        self._scope = scope
+        self._memory: MemoryUse | None = None
+        self._measurement: Measurement | None = None
+        self._listener: Callable[[Report], None] | None = None
+        self._started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        # Last, so that nothing of ours lies between the first reading and the user's code.
+        self.window: Window = tracker.meter.begin()
+
+    def change(self, settings: Settings) -> None:
+        """Replace the settings of the open window.
+
+        Raises:
+            SettingsError: If the zone is not known; the old settings stay.
+        """
+        self.intensity = resolve(settings.carbon)
+        self.settings = settings
+
+    def close(self) -> None:
+        """End the measurement; what follows until `finish` costs the user's figures nothing."""
+        if self._measurement is None:
+            self._measurement = self.window.end()
+            self._memory = self._scope.close()
+            self._tracker._closed(self)
+
+    def finish(self, outcome: Outcome = "ok", error: str | None = None) -> Report:
+        """Close the window and write its report into the ledger; later calls return the same report."""
+        self.close()
+        if self.report is None:
+            self.report = self._build(cast("Measurement", self._measurement), outcome, error)
+            self._tracker.ledger.add(self.report)
+            self.window.refined(self._refine)
+        return self.report
+
+    def drop(self) -> None:
+        """Close the window without a report."""
+        self.close()
+
+    def settle(self, timeout: float = 1.0) -> Report:
+        """Return the report once the counters' late readings are in, or after ``timeout`` seconds.
+
+        Args:
+            timeout: Longest wait in seconds.
+        """
+        report = self.finish()
+        # The sampler's own call of `_refine` may still be on its way.
+        self._refine(self.window.settle(timeout))
+        return self.report or report
+
+    def when_refined(self, shown: Report, listener: Callable[[Report], None]) -> None:
+        """Call ``listener`` once with the refined report, also if it came after ``shown`` was read."""
+        with self._tracker.lock:
+            self._listener = listener
+            late = self.report if self.report is not shown else None
+            if late is not None:
+                self._listener = None
+        if late is not None:
+            listener(late)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.number}: {'open' if self.report is None else self.report.outcome}>"
+
+    def _refine(self, measurement: Measurement) -> None:
+        """Take late readings in; called on the sampler's thread, and by who waits for them."""
+        with self._tracker.lock:
+            if self.report is None or measurement is self._measurement:
+                return
+            self._measurement = measurement
+            self.report = refined = self._build(measurement, self.report.outcome, self.report.error)
+            listener, self._listener = self._listener, None
+        self._tracker.ledger.refine(refined)
+        if listener is not None:
+            listener(refined)
+
+    def _build(self, measurement: Measurement, outcome: Outcome, error: str | None) -> Report:
+        report = Report(
+            number=self.number,
+            cell=self.cell,
+            label=self.settings.label,
+            outcome=outcome,
+            error=error,
+            started=self._started,
+            seconds=measurement.seconds,
+            cpu_seconds=measurement.cpu_seconds,
+            energy=dict(measurement.energy),
+            carbon=None,
+            memory=self._memory or MemoryUse({}),
+            notes=(*measurement.warnings, *self.notes),
+            chat=self.chat,
+            parent=self._parent,
+            shared_window=self.shared,
+        )
+        total = report.total
+        carbon = None if self.intensity is None else carbon_of(total, self.intensity)
+        notes = report.notes
+        if self.intensity is None and total.joules is not None:
+            notes = (*notes, unknown_note(total))
+        return dataclasses.replace(report, carbon=carbon, notes=notes)
+
+
+class Tracker:
+    """Opens windows and keeps their reports.
+
+    Args:
+        ledger: Where the reports go.
+        meter: What measures energy and time.
+        peaks: What measures memory.
+    """
+
+    def __init__(
+        self, ledger: Ledger | None = None, meter: Meter | None = None, peaks: Peaks | None = None
+    ) -> None:
+        self.ledger = ledger or Ledger()
+        self.meter = meter or Meter()
+        self.peaks = peaks or Peaks(every=self.meter.sampler.every)
+        self.lock = threading.Lock()
+        self._open: list[Run] = []
+        self._last: Run | None = None
+
+    def begin(self, cell: CellRef | None = None, settings: Settings | None = None) -> Run:
+        """Open a window.
+
+        Args:
+            cell: The cell it belongs to; None outside IPython.
+            settings: How it is tracked.
+
+        Raises:
+            SettingsError: If the zone is not known.
+        """
+        settings = settings or Settings()
+        intensity = resolve(settings.carbon)
+        scope = self.peaks.open(exact_host=settings.exact_host_peak)
+        thread = threading.get_ident()
+        with self.lock:
+            around = [run for run in self._open if run.thread == thread]
+            others = [run for run in self._open if run.thread != thread]
+        parent = around[-1].number if around else None
+        run = Run(self, self.ledger.next_number(), cell, settings, intensity, parent, scope)
+        with self.lock:
+            run.shared = bool(others)
+            for other in others:
+                other.shared = True
+            last, self._last = self._last, None if others else self._last
+            self._open.append(run)
+        if last is not None and parent is None and not others:
+            self._add_gap(last, run)
+        return run
+
+    def close(self) -> None:
+        """Let go of threads and file descriptors; the next window takes them again."""
+        with self.lock:
+            self._open.clear()
+            self._last = None
+        self.meter.close()
+        self.peaks.close()
+
+    def _closed(self, run: Run) -> None:
+        with self.lock:
+            if run in self._open:
+                self._open.remove(run)
+            if not self._open:
+                self._last = run
+
+    def _add_gap(self, last: Run, run: Run) -> None:
+        ended = last.window.ended
+        if ended is None:
+            return
+        seconds = max(0.0, run.window.started - ended)
+        energy = self.meter.between(last.window, run.window)
+        self.ledger.add_gap(Gap(after=last.number, before=run.number, seconds=seconds, energy=energy))
+
+
+@functools.cache
+def default() -> Tracker:
+    """Return the tracker of this process: one ledger, one meter, one sampler thread."""
+    return Tracker()
+
+
+class Tracking:
+    """The context manager behind `track`; each entry opens a window of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runs: list[Run] = []
+
+    def __enter__(self) -> Run:
+        self._runs.append(default().begin(settings=self._settings))
+        return self._runs[-1]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._runs.pop().finish(*outcome_of(kind))
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return ``function`` with a window around each call."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"track cannot wrap the generator function {function.__name__!r}: between two items the "
+                "caller's code runs; put `with titan_nb.track():` around the loop that consumes it"
+            )
+        settings = self._settings
+        if settings.label is None:
+            settings = settings.replace(label=function.__name__)
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def tracked_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with Tracking(settings):
+                    return await cast("Awaitable[Any]", function(*args, **kwargs))
+
+            return cast("Callable[P, T]", tracked_coroutine)
+
+        @functools.wraps(function)
+        def tracked(*args: P.args, **kwargs: P.kwargs) -> T:
+            with Tracking(settings):
+                return function(*args, **kwargs)
+
+        return tracked
+
+
+@overload
+def track(function: Callable[P, T], /) -> Callable[P, T]: ...
+
+
+@overload
+def track(
+    *, label: str | None = None, zone: str | None = None, grams_per_kwh: float | None = None
+) -> Tracking: ...
+
+
+def track(
+    function: Callable[P, T] | None = None,
+    /,
+    *,
+    label: str | None = None,
+    zone: str | None = None,
+    grams_per_kwh: float | None = None,
+) -> Callable[P, T] | Tracking:
+    """Measure a block or a function.
+
+    It stands as ``with track() as run:``, ``@track`` or ``@track(label=...)``. Nothing is printed; read
+    ``run.report`` after the block, or `titan_nb.history`.
+
+    Args:
+        function: The function to wrap when used as a bare decorator.
+        label: A name for the block; a function's own name by default.
+        zone: Country whose grid is used for the carbon, as an ISO 3166-1 alpha-2 code.
+        grams_per_kwh: An explicit intensity in g CO2e per kWh, instead of a zone.
+
+    Raises:
+        SettingsError: On entry, if the zone is not known or the intensity is out of range.
+        TypeError: If ``function`` is a generator function.
+    """
+    tracking = Tracking(Settings(label=label, carbon=CarbonConfig(zone=zone, grams_per_kwh=grams_per_kwh)))
+    return tracking if function is None else tracking(function)
