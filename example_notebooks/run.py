@@ -20,9 +20,14 @@ from titan_nb.views.text import table
 def execute(path: Path) -> nbformat.NotebookNode:
     """Execute the notebook in its own folder with this Python; an error in a cell is raised."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": path.parent}},
+        extra_arguments=["--log-level=ERROR"],  # the kernel's advice on start-up is not for this reader
+    )
+    client.execute()
     return notebook
 
 

@@ -6,6 +6,7 @@ run cells inside cells. Only the outermost cell of a thread is the user's; only 
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class Frame:
     """The outermost cell of a thread while it runs.
 
     Attributes:
-        cell: Its identity.
+        cell: Its identity; the number in ``In [n]`` is known at the end.
         message_id: Id of the request that runs it; None without a kernel.
         parent: The request's whole header, for the one permitted update of a display.
         run: Its window, once one is open.
@@ -80,8 +81,7 @@ class Cells:
         with self._lock:
             self._number += 1
             number = self._number
-        count = self._shell.execution_count if getattr(info, "store_history", True) else None
-        frame = Frame(CellRef(number, count, self._cell_id(info)), message_id, header)
+        frame = Frame(CellRef(number, None, self._cell_id(info)), message_id, header)
         stack.append(frame)
         return frame
 
@@ -93,7 +93,13 @@ class Cells:
             return None
         stack = self._stack()
         frame = stack.pop() if stack else None
-        return None if frame is None else (frame, _ended(result))
+        if frame is None:
+            return None
+        if getattr(getattr(result, "info", None), "store_history", False):
+            # Only now: whether the shell has counted the cell before it begins depends on its version.
+            count = getattr(result, "execution_count", None)
+            frame.cell = dataclasses.replace(frame.cell, execution_count=count)
+        return frame, _ended(result)
 
     def current(self) -> Frame | None:
         """Return the outermost cell of this thread, also from inside a nested one."""

@@ -129,6 +129,7 @@ class Session:
             run.drop()  # nothing ran, so nothing was measured
             return
         run.close()
+        run.cell = frame.cell
         if run.settings.chat is not None:
             run.chat = remember.store(run, ended, self.warn)
         report = run.finish(ended.outcome, ended.error)

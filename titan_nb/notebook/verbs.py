@@ -47,7 +47,10 @@ def report(session: Session, options: Any) -> None:
     """Show the session as a table, or hand it over as text, HTML, JSON or CSV."""
     reports = _shown(session)
     if options.format is None and options.output is None:
-        bundle = table_bundle(reports, gaps=session.ledger.gaps, totals=_totals(session))
+        # Real gaps and sums beside simulated rows would differ from run to run.
+        simulated_only = session.magics.display == "simulated"
+        gaps = () if simulated_only else session.ledger.gaps
+        bundle = table_bundle(reports, gaps=gaps, totals=_totals(session))
         session.presenter.publish(bundle)
         return
     written = FORMATS[options.format or "text"](reports)
@@ -127,7 +130,6 @@ def _shown(session: Session) -> tuple[Report, ...]:
 
 
 def _totals(session: Session) -> Totals | None:
-    # Real sums below simulated rows would differ from run to run.
     return None if session.magics.display == "simulated" else session.ledger.totals
 
 

@@ -11,7 +11,7 @@ from titan_nb.notebook.cells import Cells
 
 
 def shell(header: dict[str, Any] | None = None, **attributes: Any) -> Any:
-    return SimpleNamespace(execution_count=7, display_pub=SimpleNamespace(parent_header=header), **attributes)
+    return SimpleNamespace(display_pub=SimpleNamespace(parent_header=header), **attributes)
 
 
 def info(raw: str = "x = 1", **attributes: Any) -> Any:
@@ -25,7 +25,9 @@ def result(
     during: BaseException | None = None,
     value: object = None,
 ) -> Any:
-    return SimpleNamespace(info=info(raw), error_before_exec=before, error_in_exec=during, result=value)
+    return SimpleNamespace(
+        info=info(raw), execution_count=7, error_before_exec=before, error_in_exec=during, result=value
+    )
 
 
 def test_a_cell_is_entered_and_left() -> None:
@@ -46,15 +48,17 @@ def test_cells_are_numbered_by_our_own_count() -> None:
     for _ in range(3):
         frame = cells.enter(info())
         assert frame is not None
-        numbers.append((frame.cell.number, frame.cell.execution_count))
         cells.leave(result())
+        numbers.append((frame.cell.number, frame.cell.execution_count))
     assert numbers == [(1, 7), (2, 7), (3, 7)], "nbval and papermill repeat the execution count"
 
 
 def test_without_history_there_is_no_execution_count() -> None:
-    plain = info()
-    plain.store_history = False
-    frame = Cells(shell()).enter(plain)
+    cells = Cells(shell())
+    frame = cells.enter(info())
+    end = result()
+    end.info.store_history = False
+    cells.leave(end)
     assert frame is not None
     assert frame.cell.execution_count is None
 

@@ -49,6 +49,14 @@ def test_a_tracked_cell_runs_and_is_reported(titan: InteractiveShell) -> None:
     assert (report.label, report.outcome, report.seconds > 0) == ("my fit", "ok", True)
 
 
+def test_the_report_bears_the_number_of_the_prompt(titan: InteractiveShell) -> None:
+    before = titan.execution_count
+    run(titan, "%%titan -q -o r\nx = 1")
+    counted = titan.execution_count
+    assert counted == before + 1
+    assert titan.user_ns["r"].cell.execution_count == before
+
+
 def test_track_on_the_first_line_is_the_same(titan: InteractiveShell) -> None:
     run(titan, "%titan track -q -o r\nx = 1")
     assert titan.user_ns["r"].outcome == "ok"
