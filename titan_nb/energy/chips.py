@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import itertools
 import platform
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,14 @@ class ThreadWatts:
         typical: That of the median chip.
         high: The highest.
         chips: How many chips the name fits; one when it is certain.
+        family: The beginning of the name that fits them, where the whole name fits none; empty as a rule.
     """
 
     low: float
     typical: float
     high: float
     chips: int
+    family: str = ""
 
 
 def clean(name: str) -> str:
@@ -127,29 +130,47 @@ def eco2ai_table() -> Path:
 def look_up(cpu: Cpu, tdp_table: Path, threads_table: Path = THREADS_TABLE) -> ThreadWatts:
     """Return the rated watts per hardware thread of the chips that the name of ``cpu`` fits.
 
-    A full name fits one chip; a name such as ``AMD EPYC`` fits all chips that begin with it. Chips whose
-    power or thread count is in neither table are left out: the range covers the others.
+    A full name fits one chip; a name such as ``AMD EPYC`` fits all chips that begin with it, and stands in
+    for a chip whose power or thread count is in neither table. Such chips are left out of a family's range.
 
     Raises:
-        SensorError: If no chip with known power and threads fits; the message says which is missing.
+        SensorError: If no chip with known power and threads fits.
     """
     wanted = clean(cpu.name)
     if not wanted:
         raise SensorError("this machine does not tell the name of its CPU")
-    powers = _column(tdp_table, "Model", "TDP", wanted)
-    threads = _column(threads_table, "name", "threads", wanted)
-    # A name without a number ("xeon") is that of a family, even where a table has a row of that name.
-    one_chip = re.search(r"\d", wanted) is not None and (wanted in powers or wanted in threads)
-    watts = sorted(
-        power / count
-        for name in ([wanted] if one_chip else powers)
-        for power in powers.get(name, ())
-        for count in ((cpu.threads,) if cpu.threads else threads.get(name, ()))
-    )
+    powers = _column(tdp_table, "Model", "TDP", wanted.split()[0])
+    threads = _column(threads_table, "name", "threads", wanted.split()[0])
+    watts, family = _of_chip(wanted, powers, threads, cpu.threads), ""
     if not watts:
-        missing = "number of hardware threads" if powers else "rated power"
-        raise SensorError(f"the {missing} of the CPU {cpu.name!r} is in no table")
-    return ThreadWatts(watts[0], statistics.median_low(watts), watts[-1], len(watts))
+        # The words before the first number: a narrower range might not hold a chip that came later.
+        family = " ".join(itertools.takewhile(str.isalpha, wanted.split()))
+        watts = _of_family(family, powers, threads)
+        if len(watts) < 2:
+            raise SensorError(
+                f"neither {cpu.name!r} nor its family is in the tables of rated power and threads"
+            )
+    return ThreadWatts(watts[0], statistics.median_low(watts), watts[-1], len(watts), family)
+
+
+_Table = Mapping[str, Collection[float]]
+
+
+def _of_chip(name: str, powers: _Table, threads: _Table, known: int | None) -> list[float]:
+    """Return, in order, the watts per thread of the chip of that name, or of its family if it is one's."""
+    # A name without a number ("xeon") is that of a family, even where a table has a row of that name.
+    if re.search(r"\d", name) is None or not (name in powers or name in threads):
+        return _of_family(name, powers, threads)
+    counts = (known,) if known else threads.get(name, ())
+    return sorted(power / count for power in powers.get(name, ()) for count in counts)
+
+
+def _of_family(family: str, powers: _Table, threads: _Table) -> list[float]:
+    """Return, in order, the watts per thread of the chips whose name begins with ``family``."""
+    names = [name for name in powers if f"{name} ".startswith(f"{family} ")]
+    return sorted(
+        power / count for name in names for power in powers[name] for count in threads.get(name, ())
+    )
 
 
 def _column(table: Path, name_field: str, value_field: str, wanted: str) -> dict[str, set[float]]:

@@ -85,6 +85,9 @@ class CpuModel:
 def _describe(cpu: Cpu, watts: ThreadWatts) -> str:
     if watts.chips == 1:
         fits = f"{watts.typical:.3g} W per thread of {cpu.name}"
+    elif watts.family:
+        spread = f"{watts.low:.3g} to {watts.high:.3g} W per thread"
+        fits = f"{cpu.name!r} is in no table: {watts.chips} chips of its family {watts.family!r}, {spread}"
     else:
         fits = f"{watts.chips} chips match {cpu.name!r}: {watts.low:.3g} to {watts.high:.3g} W per thread"
     return f"{CpuModel.source}; {fits}; the model's own error is not in the interval"
