@@ -6,9 +6,11 @@ run cells inside cells. Only the outermost cell of a thread is the user's; only 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import sys
 import threading
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +49,7 @@ class Ended:
         outcome: *ok*, *error* or *interrupted*.
         error: Name of the exception's class.
         value: The value of the last expression; None where there was none or it was suppressed.
-        ran: False if the cell never began to run, as with a syntax error.
+        ran: False if no statement of the cell can have run, because it does not parse.
     """
 
     outcome: Outcome
@@ -61,6 +63,8 @@ class Cells:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        # As it is now: inside `%%capture` the shell has another one, which knows no request.
+        self._publisher = shell.display_pub
         self._local = threading.local()
         self._number = 0
         self._lock = threading.Lock()
@@ -99,7 +103,7 @@ class Cells:
             # Only now: whether the shell has counted the cell before it begins depends on its version.
             count = getattr(result, "execution_count", None)
             frame.cell = dataclasses.replace(frame.cell, execution_count=count)
-        return frame, _ended(result)
+        return frame, self._ended(result)
 
     def current(self) -> Frame | None:
         """Return the outermost cell of this thread, also from inside a nested one."""
@@ -115,7 +119,7 @@ class Cells:
         return stack
 
     def _header(self) -> dict[str, Any]:
-        header = getattr(self._shell.display_pub, "parent_header", None)
+        header = getattr(self._publisher, "parent_header", None)
         return header if isinstance(header, dict) else {}
 
     def _cell_id(self, info: Any) -> str | None:
@@ -125,13 +129,23 @@ class Cells:
             cell_id = ((parent or {}).get("metadata") or {}).get("cellId")
         return cell_id if isinstance(cell_id, str) else None
 
+    def _ended(self, result: Any) -> Ended:
+        if result is None:
+            # ipykernel's path for a cell whose coroutine itself died: the exception is on its way out.
+            outcome, name = outcome_of(sys.exc_info()[1] or KeyboardInterrupt)
+            return Ended(outcome, name, None, ran=True)
+        before = getattr(result, "error_before_exec", None)
+        outcome, name = outcome_of(before or getattr(result, "error_in_exec", None))
+        ran = before is None or self._parses(result.info.raw_cell)
+        return Ended(outcome, name, getattr(result, "result", None), ran)
 
-def _ended(result: Any) -> Ended:
-    if result is None:
-        # ipykernel's path for a cell whose coroutine itself died: the exception is on its way out.
-        error = sys.exc_info()[1]
-        outcome, name = outcome_of(error or KeyboardInterrupt)
-        return Ended(outcome, name, None, ran=True)
-    before = getattr(result, "error_before_exec", None)
-    outcome, name = outcome_of(before or getattr(result, "error_in_exec", None))
-    return Ended(outcome, name, getattr(result, "result", None), ran=before is None)
+    def _parses(self, raw: str) -> bool:
+        """Say whether IPython came as far as running statements: it compiles one after the other."""
+        flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the user has seen them already
+                compile(self._shell.transform_cell(raw), "<cell>", "exec", flags)
+        except Exception:
+            return False
+        return True

@@ -7,6 +7,7 @@ are its business, not ours. The function is pure, because ipykernel transforms e
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 
 __all__ = ["TRACK_CALL", "rewriter"]
@@ -14,6 +15,7 @@ __all__ = ["TRACK_CALL", "rewriter"]
 MAGIC = "titan"
 _CELL_CALL = f"get_ipython().run_cell_magic({MAGIC!r}, "
 TRACK_CALL = f"get_ipython().run_line_magic({MAGIC!r}, "
+_TRACK_LINE = re.compile(re.escape(TRACK_CALL) + r"""['"]track\b""")
 
 
 def rewriter(transform_cell: Callable[[str], str]) -> Callable[[list[str]], list[str]]:
@@ -24,6 +26,8 @@ def rewriter(transform_cell: Callable[[str], str]) -> Callable[[list[str]], list
     """
 
     def rewrite_titan_cell(lines: list[str]) -> list[str]:
+        if lines and _TRACK_LINE.match(lines[0]):
+            return _joined(lines[0].rstrip("\n"), "".join(lines[1:])).splitlines(keepends=True)
         call = _cell_call("".join(lines))
         if call is None:
             return lines

@@ -125,8 +125,8 @@ class Session:
     def _finish(self, frame: Frame, ended: Ended) -> None:
         run = frame.run
         assert run is not None  # noqa: S101 - for the type checker; the caller has looked
-        if not ended.ran and ended.error == "SyntaxError":
-            run.drop()  # nothing ran, so nothing was measured
+        if not ended.ran:
+            run.drop()
             return
         run.close()
         run.cell = frame.cell

@@ -11,7 +11,8 @@ from titan_nb.notebook.cells import Cells
 
 
 def shell(header: dict[str, Any] | None = None, **attributes: Any) -> Any:
-    return SimpleNamespace(display_pub=SimpleNamespace(parent_header=header), **attributes)
+    publisher = SimpleNamespace(parent_header=header)
+    return SimpleNamespace(display_pub=publisher, transform_cell=lambda cell: cell, **attributes)
 
 
 def info(raw: str = "x = 1", **attributes: Any) -> Any:
@@ -150,7 +151,8 @@ def test_the_front_ends_cell_id_comes_from_the_info_or_from_the_request() -> Non
         (result(during=SystemExit(1)), "error", "SystemExit", True),
         (result(during=KeyboardInterrupt()), "interrupted", "KeyboardInterrupt", True),
         (result(during=asyncio.CancelledError()), "interrupted", "CancelledError", True),
-        (result(before=SyntaxError("x")), "error", "SyntaxError", False),
+        (result("x = = 1", before=SyntaxError("x")), "error", "SyntaxError", False),
+        (result("y = 1\nreturn y", before=SyntaxError("x")), "error", "SyntaxError", True),
     ],
 )
 def test_how_a_cell_ended(end: Any, outcome: str, error: str, ran: bool) -> None:

@@ -125,6 +125,13 @@ def test_the_call_follows_future_imports(body: str, line: str) -> None:
     ]
 
 
+def test_a_track_line_above_a_future_import_moves_behind_it() -> None:
+    body = f"{FUTURE}\nawait thing()\n"
+    below = transform(f"%titan track -q\n{body}").splitlines()
+    assert below == transform(f"%%titan -q\n{body}").splitlines()
+    assert transform("%titan on\nx = 1\n") == manager.transform_cell("%titan on\nx = 1\n")
+
+
 @pytest.mark.parametrize("body", ["x = '__future__'\n", "x = (  # __future__\n", "import __future__\n"])
 def test_a_body_that_only_mentions_the_future_begins_with_the_call(body: str) -> None:
     def as_is(cell: str) -> str:
