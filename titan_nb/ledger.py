@@ -151,7 +151,8 @@ class Ledger:
         """Append ``gap``."""
         with self._lock:
             self._gaps.append(gap)
-            self._past = self._past.with_gap(gap)
+            if gap.energy:
+                self._past = self._past.with_gap(gap)
 
     def reset(self) -> None:
         """Forget all reports, gaps and totals; numbers go on, because a window may be open."""

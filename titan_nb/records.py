@@ -6,7 +6,6 @@ All of them are immutable, know nothing but sums of themselves, and survive a ro
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -221,7 +220,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers, ready for JSON."""
-        data = dataclasses.asdict(self)
+        data: dict[str, Any] = _as_dict(self)
         data["notes"] = list(self.notes)
         data["memory"] = data["memory"]["devices"]
         return {"schema": SCHEMA, **data}
@@ -247,6 +246,16 @@ class Report:
         values["memory"] = MemoryUse({key: DeviceMemory(**part) for key, part in values["memory"].items()})
         values["notes"] = tuple(values["notes"])
         return cls(**values)
+
+
+def _as_dict(value: Any) -> Any:
+    """Return what `dataclasses.asdict` returns of a record, without copying what cannot change."""
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: _as_dict(getattr(value, name)) for name in fields}
+    if isinstance(value, Mapping):
+        return {key: _as_dict(part) for key, part in value.items()}
+    return value
 
 
 @dataclass(frozen=True, slots=True)

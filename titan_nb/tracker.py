@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import threading
@@ -15,7 +14,7 @@ from titan_nb.carbon.intensity import Intensity, carbon_of, resolve, unknown_not
 from titan_nb.energy import Meter, Window
 from titan_nb.ledger import Ledger
 from titan_nb.memory.peaks import Peaks, Scope
-from titan_nb.records import CellRef, Gap, Measurement, MemoryUse, Outcome, Report
+from titan_nb.records import CellRef, Energy, Gap, Measurement, MemoryUse, Outcome, Report
 from titan_nb.settings import CarbonConfig, Settings
 
 __all__ = ["Run", "Tracker", "default", "outcome_of", "track"]
@@ -132,7 +131,13 @@ class Run:
             listener(refined)
 
     def _build(self, measurement: Measurement, outcome: Outcome, error: str | None) -> Report:
-        report = Report(
+        notes = (*measurement.warnings, *self.notes)
+        energy = dict(measurement.energy)
+        total = Energy.sum(energy)
+        carbon = None if self.intensity is None else carbon_of(total, self.intensity)
+        if self.intensity is None and total.joules is not None:
+            notes = (*notes, unknown_note(total))
+        return Report(
             number=self.number,
             cell=self.cell,
             label=self.settings.label,
@@ -141,20 +146,14 @@ class Run:
             started=self._started,
             seconds=measurement.seconds,
             cpu_seconds=measurement.cpu_seconds,
-            energy=dict(measurement.energy),
-            carbon=None,
+            energy=energy,
+            carbon=carbon,
             memory=self._memory or MemoryUse({}),
-            notes=(*measurement.warnings, *self.notes),
+            notes=notes,
             chat=self.chat,
             parent=self._parent,
             shared_window=self.shared,
         )
-        total = report.total
-        carbon = None if self.intensity is None else carbon_of(total, self.intensity)
-        notes = report.notes
-        if self.intensity is None and total.joules is not None:
-            notes = (*notes, unknown_note(total))
-        return dataclasses.replace(report, carbon=carbon, notes=notes)
 
 
 class Tracker:

@@ -11,12 +11,13 @@ import titan_nb
 
 PACKAGE = Path(titan_nb.__file__).parent
 
-EVERYWHERE = {"errors", "units", "settings", "host", "_version"}
+EVERYWHERE = {"errors", "units", "settings", "host", "kept_file", "_version"}
 ALLOWED = {
     "__init__": None,  # binds public names lazily, from every room
     "errors": set(),
     "units": set(),
     "host": set(),
+    "kept_file": set(),
     "_version": set(),
     "settings": set(),
     "records": set(),

@@ -5,6 +5,7 @@ Nothing is looked up anywhere and nothing is guessed: no address, locale, time z
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from titan_nb.carbon import tables
@@ -79,6 +80,7 @@ def carbon_of(energy: Energy, intensity: Intensity) -> Carbon | None:
     )
 
 
+@functools.cache  # asked for by every cell without a zone
 def world_range() -> tuple[Intensity, Intensity]:
     """Return the lowest and the highest intensity of the country table."""
     table = tables.countries()

@@ -15,6 +15,7 @@ import mmap
 import os
 
 from titan_nb.host import process_id
+from titan_nb.kept_file import KeptFile
 from titan_nb.memory.fold import Level
 
 __all__ = ["HostPeak"]
@@ -37,8 +38,8 @@ class HostPeak:
     source = "VmHWM"
 
     def __init__(self, status: str = "/proc/self/status", clear_refs: str = "/proc/self/clear_refs") -> None:
-        self._status = _KeptFile(status, os.O_RDONLY)
-        self._clear_refs = _KeptFile(clear_refs, os.O_WRONLY)
+        self._status = KeptFile(status, os.O_RDONLY)
+        self._clear_refs = KeptFile(clear_refs, os.O_WRONLY)
         self._resettable: bool | None = None
         self._highest_bytes = 0
 
@@ -114,46 +115,6 @@ class HostPeak:
         except (OSError, ValueError):
             return False  # No /proc, no permission, or no memory for the trial.
         return False
-
-
-class _KeptFile:
-    """A file of /proc that stays open between reads."""
-
-    def __init__(self, path: str, flags: int) -> None:
-        self._path = path
-        self._flags = flags
-        self._opened: tuple[int, tuple[int, int] | None] | None = None
-
-    def descriptor(self) -> int:
-        """Return the open descriptor, opening the file where needed.
-
-        Raises:
-            OSError: If it cannot be opened.
-        """
-        if self._opened is None or not self._ours():
-            descriptor = os.open(self._path, self._flags)
-            self._opened = descriptor, _identity(descriptor)
-        return self._opened[0]
-
-    def close(self) -> None:
-        if self._opened is not None and self._ours():
-            os.close(self._opened[0])
-        self._opened = None
-
-    def _ours(self) -> bool:
-        """Return whether the number still means our file.
-
-        Code that closes every descriptor, as daemons do, gives it to the next file that the user opens.
-        """
-        return self._opened is not None and _identity(self._opened[0]) == self._opened[1]
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        stat = os.fstat(descriptor)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _size_bytes(status: bytes, label: bytes) -> int:

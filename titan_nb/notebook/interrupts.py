@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _thread
 import signal
 import threading
@@ -11,6 +12,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 __all__ = ["Shield", "interrupt_soon"]
+
+# The C functions: those of `signal` try to make an enum of every handler, which costs ten times as much.
+_SIGINT = int(signal.SIGINT)
 
 MOMENT_SECONDS = 0.002
 """Long enough for IPython to leave its event callbacks; far below what a person notices."""
@@ -33,11 +37,11 @@ class Shield:
         self.caught = False
         self._previous: Any = None
         if threading.current_thread() is threading.main_thread():
-            current = signal.getsignal(signal.SIGINT)
+            current = _signal.getsignal(_SIGINT)
             # Ignored, left to the system, or installed from C: then nothing can be raised into our code.
             if callable(current):
                 self._previous = current
-                signal.signal(signal.SIGINT, self._note)
+                _signal.signal(_SIGINT, self._note)
         return self
 
     def __exit__(
@@ -47,7 +51,7 @@ class Shield:
         traceback: TracebackType | None,
     ) -> None:
         if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+            _signal.signal(_SIGINT, self._previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.caught = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 import os
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ class TitanMagics(Magics):
         default = {"display": wanted} if wanted in ("auto", "off", "simulated") else {}
         super().__init__(shell, **default)
         self._session = session
+        # Most lines of a notebook are the same, and argparse is slow.
+        self._parsed = functools.lru_cache(maxsize=64)(self._parse)
         session.ledger.limit = self.history_limit
 
     @observe("history_limit")
@@ -160,7 +163,7 @@ class TitanMagics(Magics):
         except TitanError as error:
             raise UsageError(str(error)) from None
 
-    def _parsed(self, line: str) -> Any:
+    def _parse(self, line: str) -> Any:
         options = parse_argstring(self.titan, line)
         if options.verb is None:
             raise UsageError(f"say what to do: %titan {' | '.join(VERBS)} (help: %titan?)")

@@ -14,7 +14,7 @@ from titan_nb.notebook.cells import Cells, Ended, Frame
 from titan_nb.notebook.interrupts import Shield, interrupt_soon
 from titan_nb.notebook.present import Presenter
 from titan_nb.settings import Settings
-from titan_nb.tracker import Tracker
+from titan_nb.tracker import Run, Tracker
 
 if TYPE_CHECKING:
     from titan_nb.ledger import Ledger
@@ -65,7 +65,7 @@ class Session:
             try:
                 left = self.cells.leave(result)
                 if left is not None and left[0].run is not None:
-                    self._finish(*left)
+                    self._finish(left[0].run, *left)
             except Exception as error:
                 self.warn("the report of this cell is lost", error)
 
@@ -97,12 +97,13 @@ class Session:
 
     def switch(self, on: bool) -> None:
         """Measure every cell from now on, beginning with this one, or none, ending with this one."""
-        self.always = on
         frame = self.cells.current()
+        if on and frame is not None and frame.run is None:
+            # First, so that settings that cannot be used are an error here and not a warning at every cell.
+            frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+        self.always = on
         if frame is None:
             return
-        if on and frame.run is None:
-            frame.run = self.tracker.begin(frame.cell, self.magics.settings())
         if not on and frame.run is not None and not frame.explicit:
             frame.run.drop()
             frame.run = None
@@ -122,9 +123,7 @@ class Session:
             self._warned.add(kind)
             sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
 
-    def _finish(self, frame: Frame, ended: Ended) -> None:
-        run = frame.run
-        assert run is not None  # noqa: S101 - for the type checker; the caller has looked
+    def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
         if not ended.ran:
             run.drop()
             return

@@ -20,10 +20,11 @@ REPORT_MIME = "application/vnd.titan.report+json"
 
 def report_bundle(report: Report) -> dict[str, Any]:
     """Return the report as JSON, HTML and one line of text, by MIME type."""
+    summary = line(report)
     return {
         REPORT_MIME: json_ready(report.to_dict()),
-        "text/html": report_html(report),
-        "text/plain": line(report),
+        "text/html": report_html(report, summary),
+        "text/plain": summary,
     }
 
 

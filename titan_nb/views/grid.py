@@ -6,6 +6,7 @@ script, no ``<style>``, no SVG, no ARIA. It sets no colour of ink, so the page's
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Sequence
 from html import escape
@@ -58,7 +59,7 @@ def grid_html(
     foot: Sequence[_Cells] = (),
 ) -> str:
     """Return the grid as one ``<table>``, with its caption and the scope of every header."""
-    head = "".join(_header(title, right) for title in titles)
+    head = "".join(_header(title, title in right) for title in titles)
     rows = "".join(f'<tr align="right">{_row(titles, cells, right)}</tr>' for cells in body)
     sums = "".join(f'<tr align="right"{_rule("top")}>{_row(titles, cells, right)}</tr>' for cells in foot)
     # The attributes serve pages that bring no style of their own; a notebook's style goes before them.
@@ -93,8 +94,9 @@ def html_text(text: str) -> str:
     return escape(plain(text, 1000))
 
 
-def _header(title: str, right: Collection[str]) -> str:
-    style = "" if title in right else ' style="text-align:left"'
+@functools.lru_cache(maxsize=64)  # the same titles stand above every report
+def _header(title: str, flush_right: bool) -> str:
+    style = "" if flush_right else ' style="text-align:left"'
     return f'<th scope="col"{style}>{html_text(title)}</th>'
 
 

@@ -12,8 +12,14 @@ from titan_nb.views.text import line
 __all__ = ["report_html", "table_html"]
 
 
-def report_html(report: Report) -> str:
-    """Return one line that folds open to the devices, their grades and sources, and the notes."""
+def report_html(report: Report, summary: str | None = None) -> str:
+    """Return one line that folds open to the devices, their grades and sources, and the notes.
+
+    Args:
+        report: The report.
+        summary: Its `line`, where the caller has it already.
+    """
+    summary = line(report) if summary is None else summary
     parts = [f"<div>{html_text(detail.facts(report))}</div>"]
     if report.energy:
         rows = detail.energy_rows(report)
@@ -27,7 +33,7 @@ def report_html(report: Report) -> str:
     if notes:
         parts.append(f'<ul style="margin:4px 0">{notes}</ul>')
     return (
-        f'<details style="font-size:90%"><summary style="cursor:pointer">{html_text(line(report))}</summary>'
+        f'<details style="font-size:90%"><summary style="cursor:pointer">{html_text(summary)}</summary>'
         f'<div style="margin:4px 0 4px 16px">{"".join(parts)}</div></details>'
     )
 

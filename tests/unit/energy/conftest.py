@@ -31,10 +31,11 @@ def cpu_threads_wheel(cpu_threads_script: ModuleType) -> Path:
 
 @pytest.fixture
 def sampler() -> Iterator[Sampler]:
+    before = set(threading.enumerate())
     sampler = Sampler(stuck_after=0.15)
     yield sampler
     sampler.stop()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name == "titan-sampler":
             thread.join(5)  # one that was given up
 

@@ -5,35 +5,14 @@ import io
 import json
 import re
 import sys
-from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import RichOutput, capture_output
 
 import titan_nb
+from tests.unit.notebook.shells import run, shown
 from titan_nb.notebook.magics import VERBS
 from titan_nb.records import Report
-
-
-def run(shell: InteractiveShell, cell: str) -> None:
-    shell.run_cell(cell, store_history=True).raise_error()
-
-
-def shown(shell: InteractiveShell, cell: str) -> list[RichOutput]:
-    """Run ``cell`` and return what it displays."""
-    with capture_output(stdout=False, stderr=False) as captured:
-        session_publisher = _presenter(shell)
-        previous, session_publisher._publisher = session_publisher._publisher, shell.display_pub
-        try:
-            run(shell, cell)
-        finally:
-            session_publisher._publisher = previous
-    return list(captured.outputs)
-
-
-def _presenter(shell: InteractiveShell) -> Any:
-    return shell.magics_manager.registry["TitanMagics"]._session.presenter
 
 
 def reports() -> tuple[Report, ...]:
