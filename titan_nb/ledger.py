@@ -93,6 +93,10 @@ class Ledger:
         self._gaps: deque[Gap] = deque(maxlen=self._limit)
         self._past = Totals()
 
+    def unlock(self) -> None:
+        """Take a new lock in a forked child: a thread that is not there any more may hold the old one."""
+        self._lock = threading.Lock()
+
     @property
     def limit(self) -> int:
         """How many reports are kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -204,6 +205,11 @@ class Tracker:
             self._add_gap(last, run)
         return run
 
+    def unlock(self) -> None:
+        """Take new locks in a forked child: a thread that is not there any more may hold the old ones."""
+        self.lock = threading.Lock()
+        self.ledger.unlock()
+
     def close(self) -> None:
         """Let go of threads and file descriptors; the next window takes them again."""
         with self.lock:
@@ -231,7 +237,10 @@ class Tracker:
 @functools.cache
 def default() -> Tracker:
     """Return the tracker of this process: one ledger, one meter, one sampler thread."""
-    return Tracker()
+    tracker = Tracker()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=tracker.unlock)
+    return tracker
 
 
 class Tracking:

@@ -7,8 +7,11 @@ reads ``<0.001 mJ``. Whatever is missing or not finite reads ``unknown``.
 
 from __future__ import annotations
 
+import functools
 import math
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import ParamSpec, TypeVar
 
 __all__ = [
     "UNKNOWN",
@@ -24,6 +27,9 @@ __all__ = [
 
 UNKNOWN = "unknown"
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "\N{EN DASH}"
 _DIGITS = 3
@@ -32,6 +38,17 @@ _LARGEST = Decimal(1_000_000)
 
 # Rising: the size from which a unit is used, the size of the unit itself, its name.
 _Scale = tuple[tuple[Decimal, Decimal, str], ...]
+
+
+def _exactly(function: Callable[P, T]) -> Callable[P, T]:
+    """Let ``function`` calculate in a context of its own: the user's precision, traps and flags are his."""
+
+    @functools.wraps(function)
+    def calculated(*args: P.args, **kwargs: P.kwargs) -> T:
+        with localcontext(Context()):
+            return function(*args, **kwargs)
+
+    return calculated
 
 
 def _scale(*units: tuple[str, str, str]) -> _Scale:
@@ -84,6 +101,7 @@ def grams_at_most(high: float | None) -> str:
     return _at_most(high, _GRAMS)
 
 
+@_exactly
 def seconds(value: float | None) -> str:
     """Return a time in seconds as text: ``12.3 s``, ``1 min 5 s``, ``2 h 3 min``, ``3 d 4 h``."""
     number = _number(value)
@@ -105,6 +123,7 @@ def seconds(value: float | None) -> str:
     return _MINUS + text if number < 0 else text
 
 
+@_exactly
 def byte_size(count: float | None, *, signed: bool = False) -> str:
     """Return a number of bytes as text, such as ``6.2 GiB`` or ``350 MiB``.
 
@@ -136,6 +155,7 @@ def _number(value: float | None) -> Decimal | None:
     return Decimal(str(float(value))) if value is not None and math.isfinite(value) else None
 
 
+@_exactly
 def _parts(value: float | None, low: float | None, high: float | None, scale: _Scale) -> tuple[str, str]:
     number, bottom, top = _number(value), _number(low), _number(high)
     if number is None:
@@ -165,6 +185,7 @@ def _parts(value: float | None, low: float | None, high: float | None, scale: _S
     return text, _DASH.join(bounds)
 
 
+@_exactly
 def _at_most(high: float | None, scale: _Scale) -> str:
     number = _number(high)
     if number is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import decimal
 import math
 import re
 
@@ -227,3 +228,18 @@ def test_bytes_come_back_within_the_last_digit(count: int) -> None:
     amount, unit = units.byte_size(count).split()
     decimals = len(amount.partition(".")[2])
     assert abs(float(amount) - count / BINARY[unit]) <= 0.5 * 10**-decimals * (1 + 1e-9)
+
+
+def test_the_users_decimal_context_is_neither_used_nor_touched() -> None:
+    context = decimal.Context(prec=2, traps=[decimal.Inexact, decimal.Rounded])
+    with decimal.localcontext(context) as mine:
+        texts = [units.joules(1234.5678, 1100, 1300), units.grams(0.123456), units.byte_size(123456789)]
+        texts += [units.seconds(3725.4), units.joules_at_most(98.76)]
+        assert not any(mine.flags.values())
+    assert texts == [
+        units.joules(1234.5678, 1100, 1300),
+        units.grams(0.123456),
+        units.byte_size(123456789),
+        units.seconds(3725.4),
+        units.joules_at_most(98.76),
+    ]

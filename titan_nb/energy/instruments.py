@@ -37,9 +37,13 @@ class Instruments:
     def now(self) -> float:
         """Return the time; NaN when the clock fails."""
         try:
-            return float(self.clock())
-        except Exception:
+            value: object = self.clock()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
             return math.nan
+        # From 1e15 s on a float cannot tell one second from the next.
+        return float(value) if isinstance(value, (int, float)) and 0 <= value < 1e15 else math.nan
 
     @property
     def forked(self) -> bool:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import _thread
+import ast
 import signal
+import sys
 import threading
-import time
-from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Shield", "interrupt_soon"]
+__all__ = ["InterruptedCell", "Shield"]
 
 # The C functions: those of `signal` try to make an enum of every handler, which costs ten times as much.
 _SIGINT = int(signal.SIGINT)
-
-MOMENT_SECONDS = 0.002
-"""Long enough for IPython to leave its event callbacks; far below what a person notices."""
 
 
 class Shield:
@@ -56,19 +52,25 @@ class Shield:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.caught = True
 
+    def deliver(self) -> None:
+        """Hand a caught interrupt to the handler that it was meant for, which as a rule raises."""
+        if self.caught:
+            self.caught = False
+            self._previous(_SIGINT, sys._getframe())
 
-def interrupt_soon(submit: Callable[[Callable[[], None]], object]) -> None:
-    """Interrupt the main thread a moment from now.
 
-    Raised inside an event callback, an interrupt would be printed by IPython and lost; a moment later it
-    meets the user's code, for which it was meant.
+class InterruptedCell:
+    """An AST transformer that puts ``raise KeyboardInterrupt`` before the first statement of a cell.
 
-    Args:
-        submit: Runs a job on another thread.
+    Raised inside an event callback, an interrupt would be printed by IPython and lost, and raised a moment
+    later by a timer it might meet IPython or the kernel in the middle of a reply.
     """
 
-    def interrupt() -> None:
-        time.sleep(MOMENT_SECONDS)
-        _thread.interrupt_main()
-
-    submit(interrupt)
+    def visit(self, tree: ast.Module) -> ast.Module:
+        """Return ``tree`` as a cell that is interrupted at once."""
+        raising = ast.parse("raise KeyboardInterrupt").body[0]
+        place = tree.body[0] if tree.body else raising
+        for node in ast.walk(raising):
+            ast.copy_location(node, place)
+        tree.body.insert(0, raising)
+        return tree

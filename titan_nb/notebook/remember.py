@@ -36,7 +36,7 @@ def store(run: Run, ended: Ended, warn: Callable[[str, BaseException], None]) ->
         rows = len(chat.default().add(chat_id, value, metadata=cell))
     except ChatError as error:
         return f"nothing stored under {chat_id!r}: {error}"
-    except Exception as error:
+    except BaseException as error:
         warn("the chat memory failed", error)
         return f"nothing stored under {chat_id!r}: {type(error).__name__}: {error}"
     return f"stored {rows} row{'s' * (rows != 1)} under {chat_id!r}"

@@ -15,6 +15,7 @@ __all__ = ["TRACK_CALL", "rewriter"]
 MAGIC = "titan"
 _CELL_CALL = f"get_ipython().run_cell_magic({MAGIC!r}, "
 TRACK_CALL = f"get_ipython().run_line_magic({MAGIC!r}, "
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)*")
 _TRACK_LINE = re.compile(re.escape(TRACK_CALL) + r"""['"]track\b""")
 
 
@@ -33,10 +34,10 @@ def rewriter(transform_cell: Callable[[str], str]) -> Callable[[list[str]], list
             return lines
         options, body = call
         track = f"{TRACK_CALL}{f'track {options}'.rstrip()!r})"
-        stripped = body.lstrip("\n")
-        transformed = transform_cell(stripped) if stripped.strip() else ""
+        rest = _BLANK_LINES.sub("", body)
+        transformed = transform_cell(rest) if rest.strip() else ""
         # IPython drops the blank lines above a cell; putting them back keeps the numbers of the rest.
-        blank = "\n" * (len(body) - len(stripped))
+        blank = "\n" * (body.count("\n") - rest.count("\n"))
         return _joined(track, blank + transformed).splitlines(keepends=True)
 
     return rewrite_titan_cell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from IPython.core.error import UsageError
 from titan_nb.errors import TitanError
 from titan_nb.notebook import remember
 from titan_nb.notebook.cells import Cells, Ended, Frame
-from titan_nb.notebook.interrupts import Shield, interrupt_soon
+from titan_nb.notebook.interrupts import InterruptedCell, Shield
 from titan_nb.notebook.present import Presenter
 from titan_nb.settings import Settings
 from titan_nb.tracker import Run, Tracker
@@ -38,6 +37,7 @@ class Session:
         self.presenter = Presenter(shell)
         self.always = False
         self.magics: TitanMagics
+        self._interrupted = InterruptedCell()
         self._warned: set[str] = set()
 
     @property
@@ -54,19 +54,24 @@ class Session:
                     self.presenter.listen()
                     if self.always:
                         frame.run = self.tracker.begin(frame.cell, self.magics.settings())
-            except Exception as error:
+            except BaseException as error:
                 self.warn("this cell is not measured", error)
-        if shield.caught:
-            interrupt_soon(self.tracker.meter.sampler.submit)
+        try:
+            shield.deliver()
+        except KeyboardInterrupt:
+            self.shell.ast_transformers.append(self._interrupted)
 
     def post_run_cell(self, result: Any = None) -> None:
         """End a cell; IPython's event of that name."""
+        # An interrupt that comes now is over with the cell, as it is between two cells of a plain kernel.
         with Shield():
+            if self._interrupted in self.shell.ast_transformers:
+                self.shell.ast_transformers.remove(self._interrupted)
             try:
                 left = self.cells.leave(result)
                 if left is not None and left[0].run is not None:
                     self._finish(left[0].run, *left)
-            except Exception as error:
+            except BaseException as error:
                 self.warn("the report of this cell is lost", error)
 
     def track(self, settings: Settings, output: str | None) -> None:
@@ -87,13 +92,12 @@ class Session:
                     frame.run.change(settings)
             except TitanError as error:
                 raise UsageError(str(error)) from None
-            except Exception as error:
+            except BaseException as error:
                 self.warn("this cell is not measured", error)
             frame.explicit = True
             if output is not None:
                 frame.outputs.append(output)
-        if shield.caught:
-            signal.raise_signal(signal.SIGINT)  # we stand in the user's cell: this is its interrupt
+        shield.deliver()  # we stand in the user's cell: this is its interrupt
 
     def switch(self, on: bool) -> None:
         """Measure every cell from now on, beginning with this one, or none, ending with this one."""
@@ -134,4 +138,7 @@ class Session:
         report = run.finish(ended.outcome, ended.error)
         for name in frame.outputs:
             self.shell.user_ns[name] = report
-        self.presenter.show(frame, ended, self.magics)
+        try:
+            self.presenter.show(frame, ended, self.magics)
+        except BaseException as error:
+            self.warn("the report of this cell is not shown", error)

@@ -22,8 +22,19 @@ def gate() -> Iterator[threading.Event]:
     gate.set()
 
 
+_EARLIER: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier_threads() -> None:
+    _EARLIER.clear()
+    _EARLIER.update(threading.enumerate())
+
+
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "titan-sampler"]
+    """The sampler threads that this test has started."""
+    new = set(threading.enumerate()) - _EARLIER
+    return [thread for thread in new if thread.name == "titan-sampler"]
 
 
 def hang(sampler: Sampler, gate: threading.Event) -> Ticket:

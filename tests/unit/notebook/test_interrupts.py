@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import ast
 import signal
 import threading
-import time
 
 import pytest
 
-from titan_nb.notebook.interrupts import Shield, interrupt_soon
+from titan_nb.notebook.interrupts import InterruptedCell, Shield
 
 
 def test_an_interrupt_is_noted_and_not_raised() -> None:
@@ -59,11 +59,33 @@ def test_in_another_thread_nothing_is_touched() -> None:
     assert seen == [before, False]
 
 
-def test_an_interrupt_is_handed_on_a_moment_later() -> None:
-    def submit(job: object) -> None:
-        threading.Thread(target=job).start()  # type: ignore[arg-type]
+def test_a_caught_interrupt_is_delivered_to_its_own_handler_once() -> None:
+    with Shield() as shield:
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        shield.deliver()
+    shield.deliver()
 
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        interrupt_soon(submit)
-        for _ in range(1000):
-            time.sleep(0.01)
+
+def test_a_handler_of_the_users_own_is_called_and_need_not_raise() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        with Shield() as shield:
+            signal.raise_signal(signal.SIGINT)
+        assert heard == []
+        shield.deliver()
+        assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    "cell", ["x = 1\ny = 2\n", "# nothing but a comment\n", "from __future__ import annotations\n"]
+)
+def test_an_interrupted_cell_raises_before_its_first_statement(cell: str) -> None:
+    names: dict[str, object] = {}
+    tree = InterruptedCell().visit(ast.parse(cell))
+    with pytest.raises(KeyboardInterrupt):
+        exec(compile(ast.Module(tree.body[:1], []), "<cell>", "exec"), names)
+    assert "x" not in names

@@ -39,8 +39,10 @@ class Stage:
             self.shell.kernel = object()
         self.presenter = Presenter(self.shell)
         self.frame = Frame(CellRef(1, 1, cell_id), "m", {"msg_id": "m"}, explicit=True)
-        self.run = self.frame.run = Tracker().begin(self.frame.cell, Settings(**settings))
+        tracker = Tracker()
+        self.run = self.frame.run = tracker.begin(self.frame.cell, Settings(**settings))
         self.run.finish()
+        tracker.close()
         self.magics: Any = SimpleNamespace(display="auto", min_seconds=1.0)
 
     def show(self, ended: Ended = OK) -> list[tuple[dict[str, Any], dict[str, Any]]]:
