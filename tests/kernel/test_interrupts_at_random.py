@@ -60,6 +60,12 @@ while time.monotonic() < began + {LOOP_SECONDS}:
 ended = time.monotonic()
 print({END!r}, flush=True)
 """
+AS_LONG_AS_TITAN = "time.sleep(0.02)\n"
+"""Keeps the plain kernel's reply as far from the last statement as titan's wait does.
+
+The kernel is helpless for a millisecond or two around its reply, titan or not. Without this the plain reply
+would be out before an aimed interrupt can arrive, and titan alone would be seen to lose some.
+"""
 STATE = "(shot, began, ended, __import__('signal').getsignal(2) is __import__('signal').default_int_handler)"
 OUTCOMES = "[r.outcome for r in __import__('titan_nb').ledger().reports][{seen}:]"
 
@@ -90,6 +96,8 @@ def _play(tracked: bool) -> Series:
                 assert kernel.run(Cell("%titan on", store_history=False)).status == "ok"
                 reports += 1
             body = source.choice((BUSY, SLEEPING, AWAITING)).format(number=number)
+            if not tracked:
+                body += AS_LONG_AS_TITAN
             aimed = number % 2 == 1
             delay = source.uniform(0.0, 0.030 if aimed else LOOP_SECONDS + 0.1)
             first = "# plain\n" if always or not tracked else "%%titan\n"
