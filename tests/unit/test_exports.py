@@ -65,6 +65,21 @@ def test_loading_the_extension_imports_only_ipython() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_loading_is_quick() -> None:
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "import time; begin = time.process_time()\n"
+        "shell.extension_manager.load_extension('titan_nb')\n"
+        "print(time.process_time() - begin)"
+    )
+    # The best of a few: CPU time too grows when others fill the caches.
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(5)]
+    seconds = min(float(run.stdout) for run in runs)
+    print(f"%load_ext titan_nb: {seconds:.3f} CPU seconds")
+    assert seconds <= 0.10
+
+
 def test_the_users_own_import_of_torch_and_pynvml_stays_silent() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "import torch, pynvml"],

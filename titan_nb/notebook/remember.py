@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from titan_nb import chat
+import titan_nb
 from titan_nb.errors import ChatError
 from titan_nb.notebook.cells import Ended
 from titan_nb.tracker import Run
@@ -33,7 +33,7 @@ def store(run: Run, ended: Ended, warn: Callable[[str, BaseException], None]) ->
         return f"nothing stored under {chat_id!r}: {what}"
     cell = {"cell": run.number if run.cell is None else run.cell.execution_count or run.cell.number}
     try:
-        rows = len(chat.default().add(chat_id, value, metadata=cell))
+        rows = len(titan_nb.chat_memory().add(chat_id, value, metadata=cell))
     except ChatError as error:
         return f"nothing stored under {chat_id!r}: {error}"
     except BaseException as error:

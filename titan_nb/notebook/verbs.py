@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from titan_nb import chat, units
+import titan_nb
+from titan_nb import units
 from titan_nb.views import html, table, text, widgets
 from titan_nb.views.bundle import table_bundle
 from titan_nb.views.grid import grid_bundle
@@ -85,7 +86,7 @@ def reset(session: Session, options: Any) -> None:
 
 def list_chats(session: Session, options: Any) -> None:
     """List the chats of the kernel's chat memory."""
-    stats = chat.default().stats()
+    stats = titan_nb.chat_memory().stats()
     rows = [
         (name, str(part.rows), str(part.dimension), units.byte_size(part.bytes), part.last_added)
         for name, part in stats.per_chat.items()
@@ -98,7 +99,7 @@ def recall(session: Session, options: Any) -> None:
     """Show the stored rows nearest to a text, or to the vector of that name."""
     if options.text is None:
         raise UsageError('say what to recall: %titan recall "a text" or %titan recall NAME')
-    hits = chat.default().search(
+    hits = titan_nb.chat_memory().search(
         _query(session, options.text), k=options.k or DEFAULT_HITS, chat_id=options.chat
     )
     if options.output is not None:
