@@ -1,32 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from titan_nb.energy import Sampler
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def cpu_threads_script() -> ModuleType:
-    path = ROOT / "scripts" / "make_cpu_threads.py"
-    spec = importlib.util.spec_from_file_location("make_cpu_threads", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def cpu_threads_wheel(cpu_threads_script: ModuleType) -> Path:
-    return cpu_threads_script.fetch()
 
 
 @pytest.fixture

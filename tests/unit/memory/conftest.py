@@ -3,11 +3,13 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from titan_nb.memory.peaks import Peaks
 
 
 class FakeAllocator:
@@ -114,3 +116,10 @@ class FakeSampler:
 @pytest.fixture
 def sampler() -> FakeSampler:
     return FakeSampler()
+
+
+@pytest.fixture
+def peaks() -> Iterator[Peaks]:
+    found = Peaks()
+    yield found
+    found.close()

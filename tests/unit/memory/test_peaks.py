@@ -3,40 +3,18 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.unit.memory.ram import MB, NOISE, near, ram, rise
 from titan_nb.host import process_id
 from titan_nb.memory import host_peak
 from titan_nb.memory.marks import Marks
 from titan_nb.memory.peaks import Peaks
 from titan_nb.memory.torch_peak import TorchPeak
 from titan_nb.records import DeviceMemory, MemoryUse
-
-MB = 1 << 20
-NOISE = 4 * MB
-"""What Python may allocate beside the blocks of a test, and what the kernel's batches may hide."""
-
-
-@pytest.fixture
-def peaks() -> Iterator[Peaks]:
-    found = Peaks()
-    yield found
-    found.close()
-
-
-def ram(use: MemoryUse) -> DeviceMemory:
-    return use.devices[f"ram:{process_id()}"]
-
-
-def rise(use: MemoryUse) -> int:
-    return ram(use).peak_bytes - ram(use).before_bytes
-
-
-def near(found_bytes: int, expected_bytes: int) -> bool:
-    return abs(found_bytes - expected_bytes) < NOISE
 
 
 def test_a_short_block_is_caught_exactly(peaks: Peaks, blip: Callable[[int], None]) -> None:

@@ -4,42 +4,20 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.memory.ram import MB, near, ram, rise
 from titan_nb.host import process_id
 from titan_nb.memory import host_peak
 from titan_nb.memory.host_peak import HostPeak
 from titan_nb.memory.marks import Marks
 from titan_nb.memory.peaks import Peaks, Scope
 from titan_nb.memory.torch_peak import TorchPeak
-from titan_nb.records import DeviceMemory, MemoryUse
-
-MB = 1 << 20
-NOISE = 4 * MB
-"""What Python may allocate beside the blocks of a test, and what the kernel's batches may hide."""
-
-
-@pytest.fixture
-def peaks() -> Iterator[Peaks]:
-    found = Peaks()
-    yield found
-    found.close()
-
-
-def ram(use: MemoryUse) -> DeviceMemory:
-    return use.devices[f"ram:{process_id()}"]
-
-
-def rise(use: MemoryUse) -> int:
-    return ram(use).peak_bytes - ram(use).before_bytes
-
-
-def near(found_bytes: int, expected_bytes: int) -> bool:
-    return abs(found_bytes - expected_bytes) < NOISE
+from titan_nb.records import MemoryUse
 
 
 @pytest.mark.parametrize("fault", ["missing status", "garbage status", "missing clear_refs", "denied"])
