@@ -17,6 +17,7 @@ from titan_nb.ledger import Ledger
 if TYPE_CHECKING:
     import pandas as pd
 
+    from titan_nb.carbon import zones
     from titan_nb.chat import ChatMemory, process_embeddings
     from titan_nb.errors import ChatError, ResourceError, SensorError, SettingsError, TitanError
     from titan_nb.records import Carbon, CellRef, DeviceMemory, Energy, Gap, MemoryUse, Report
@@ -50,6 +51,7 @@ __all__ = [
     "process_embeddings",
     "track",
     "unload_ipython_extension",
+    "zones",
 ]
 
 # Public names and where they live; each room is imported when its name is first used.
@@ -72,6 +74,7 @@ _HOMES = {
     "describe": "views.text",
     "process_embeddings": "chat",
     "track": "tracker",
+    "zones": "carbon",
 }
 
 

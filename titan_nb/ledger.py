@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Totals:
         cpu_seconds: CPU time in the windows, in seconds.
         energy: Sums by device key.
         gap_energy: Sums of the gaps by device key; counters only.
+        unknown: In how many windows a device was unknown, by device key: there its sum is a lower bound.
         grams: Grams of CO2e over the cells whose carbon is known; None when there is none.
         grams_unknown: How many cells have no carbon figure.
     """
@@ -40,6 +42,7 @@ class Totals:
     cpu_seconds: float = 0.0
     energy: dict[str, Energy] = field(default_factory=dict)
     gap_energy: dict[str, Energy] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
     grams: float | None = None
     grams_unknown: int = 0
 
@@ -50,29 +53,25 @@ class Totals:
             unknown += 1
         else:
             grams = (grams or 0.0) + report.carbon.grams
-        return Totals(
+        missing = dict(self.unknown)
+        for key, part in report.energy.items():
+            if part.joules is None:
+                missing[key] = missing.get(key, 0) + 1
+        return dataclasses.replace(
+            self,
             cells=self.cells + 1,
             failed=self.failed + (report.outcome != "ok"),
             seconds=self.seconds + report.seconds,
             cpu_seconds=self.cpu_seconds + report.cpu_seconds,
             energy=_added(self.energy, report.energy),
-            gap_energy=self.gap_energy,
+            unknown=missing,
             grams=grams,
             grams_unknown=unknown,
         )
 
     def with_gap(self, gap: Gap) -> Totals:
         """Return these totals with one more gap."""
-        return Totals(
-            cells=self.cells,
-            failed=self.failed,
-            seconds=self.seconds,
-            cpu_seconds=self.cpu_seconds,
-            energy=self.energy,
-            gap_energy=_added(self.gap_energy, gap.energy),
-            grams=self.grams,
-            grams_unknown=self.grams_unknown,
-        )
+        return dataclasses.replace(self, gap_energy=_added(self.gap_energy, gap.energy))
 
 
 class Ledger:
@@ -180,7 +179,7 @@ class Ledger:
 
 
 def _added(sums: dict[str, Energy], parts: object) -> dict[str, Energy]:
-    """Return ``sums`` with ``parts`` added by key; an unknown part leaves the sum a lower bound."""
+    """Return ``sums`` with ``parts`` added by key; an unknown part adds nothing."""
     result = dict(sums)
     for key, part in dict(parts).items():  # type: ignore[call-overload]
         if key not in result:

@@ -230,22 +230,30 @@ class Report:
         """Rebuild a report from `to_dict`.
 
         Raises:
-            SettingsError: If ``data`` was written by another layout than this version reads.
+            SettingsError: If ``data`` was written by another layout than this version reads, or by none.
         """
-        values = dict(data)
-        schema = values.pop("schema", None)
+        try:
+            values = dict(data)
+            schema = values.pop("schema", None)
+        except (TypeError, ValueError):
+            raise SettingsError(f"cannot read a report from {data!r}: give what to_dict returned") from None
         if schema != SCHEMA:
             raise SettingsError(
                 f"cannot read a report of layout {schema!r}: this version of titan_nb reads layout {SCHEMA}; "
                 "update titan_nb, or write the report again"
             )
-        cell, carbon = values["cell"], values["carbon"]
-        values["cell"] = None if cell is None else CellRef(**cell)
-        values["carbon"] = None if carbon is None else Carbon(**carbon)
-        values["energy"] = {key: Energy(**part) for key, part in values["energy"].items()}
-        values["memory"] = MemoryUse({key: DeviceMemory(**part) for key, part in values["memory"].items()})
-        values["notes"] = tuple(values["notes"])
-        return cls(**values)
+        try:
+            cell, carbon = values["cell"], values["carbon"]
+            values["cell"] = None if cell is None else CellRef(**cell)
+            values["carbon"] = None if carbon is None else Carbon(**carbon)
+            values["energy"] = {key: Energy(**part) for key, part in values["energy"].items()}
+            values["memory"] = MemoryUse(
+                {key: DeviceMemory(**part) for key, part in values["memory"].items()}
+            )
+            values["notes"] = tuple(values["notes"])
+            return cls(**values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"cannot read a report: {error}; give what to_dict returned") from None
 
 
 def _as_dict(value: Any) -> Any:

@@ -16,7 +16,8 @@ class CarbonConfig:
     """How energy becomes grams of CO2 equivalent.
 
     Attributes:
-        zone: ISO 3166-1 alpha-2 code of the country whose grid is used, in any case; None for unknown.
+        zone: Country whose grid is used: its ISO 3166-1 code of two or three letters or its English name,
+            in any case, or a zone of the second table such as ``eco2ai:US/California``; None for unknown.
         grams_per_kwh: An explicit intensity in g CO2e per kWh; it goes before ``zone``.
     """
 
@@ -24,8 +25,10 @@ class CarbonConfig:
     grams_per_kwh: float | None = None
 
     def __post_init__(self) -> None:
+        _check_text("zone", self.zone)
         given = self.grams_per_kwh
-        if given is not None and not (math.isfinite(given) and 0 <= given <= 5000):
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        if given is not None and not (number and math.isfinite(given) and 0 <= given <= 5000):
             raise SettingsError(
                 f"grams_per_kwh is {given!r}: give a number of grams of CO2e per kWh from 0 to 5000"
             )
@@ -50,6 +53,15 @@ class Settings:
     carbon: CarbonConfig = field(default_factory=CarbonConfig)
     exact_host_peak: bool = True
 
+    def __post_init__(self) -> None:
+        _check_text("label", self.label)
+        _check_text("chat", self.chat)
+
     def replace(self, **changes: object) -> Settings:
         """Return a copy with ``changes``."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, (str, type(None))):
+        raise SettingsError(f"{name} is {value!r}: give a text")

@@ -7,6 +7,7 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
@@ -15,10 +16,13 @@ from titan_nb.carbon.intensity import Intensity, carbon_of, resolve, unknown_not
 from titan_nb.energy import Meter, Window
 from titan_nb.ledger import Ledger
 from titan_nb.memory.peaks import Peaks, Scope
+from titan_nb.nesting import Nesting
 from titan_nb.records import CellRef, Energy, Gap, Measurement, MemoryUse, Outcome, Report
 from titan_nb.settings import CarbonConfig, Settings
 
-__all__ = ["Run", "Tracker", "default", "outcome_of", "track"]
+__all__ = ["Run", "Tracker", "check", "default", "outcome_of", "track"]
+
+SHARED = "another window was open at the same time: energy and CPU time are those of the whole process"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +38,15 @@ def outcome_of(error: BaseException | type[BaseException] | None) -> tuple[Outco
     return ("interrupted" if interrupted else "error"), kind.__name__
 
 
+def check(carbon: CarbonConfig) -> None:
+    """Do nothing if ``carbon`` can be used.
+
+    Raises:
+        SettingsError: If its zone is not known.
+    """
+    resolve(carbon)
+
+
 class Run:
     """One open window; the only mutable object on the way from a cell to its report."""
 
@@ -44,7 +57,6 @@ class Run:
         cell: CellRef | None,
         settings: Settings,
         intensity: Intensity | None,
-        parent: int | None,
         scope: Scope,
     ) -> None:
         self.number = number
@@ -57,7 +69,7 @@ class Run:
         self.notes: list[str] = []
         self.chat: str | None = None
         self._tracker = tracker
-        self._parent = parent
+        self._parent: int | None = None
         self._scope = scope
         self._memory: MemoryUse | None = None
         self._measurement: Measurement | None = None
@@ -80,7 +92,7 @@ class Run:
         if self._measurement is None:
             self._measurement = self.window.end()
             self._memory = self._scope.close()
-            self._tracker._closed(self)
+            self._parent = self._tracker.ended(self)
 
     def finish(self, outcome: Outcome = "ok", error: str | None = None) -> Report:
         """Close the window and write its report into the ledger; later calls return the same report."""
@@ -133,7 +145,16 @@ class Run:
 
     def _build(self, measurement: Measurement, outcome: Outcome, error: str | None) -> Report:
         notes = (*measurement.warnings, *self.notes)
+        memory = self._memory or MemoryUse({})
+        if not memory.devices:
+            notes = (*notes, "memory unknown: it could not be read in time")
         energy = dict(measurement.energy)
+        if self.shared:
+            # Nobody can tell whose work it was: ours is anything from nothing to all of it.
+            energy = {
+                key: part if part.low is None else replace(part, low=0.0) for key, part in energy.items()
+            }
+            notes = (*notes, SHARED)
         total = Energy.sum(energy)
         carbon = None if self.intensity is None else carbon_of(total, self.intensity)
         if self.intensity is None and total.joules is not None:
@@ -149,7 +170,7 @@ class Run:
             cpu_seconds=measurement.cpu_seconds,
             energy=energy,
             carbon=carbon,
-            memory=self._memory or MemoryUse({}),
+            memory=memory,
             notes=notes,
             chat=self.chat,
             parent=self._parent,
@@ -173,7 +194,7 @@ class Tracker:
         self.meter = meter or Meter()
         self.peaks = peaks or Peaks(every=self.meter.sampler.every)
         self.lock = threading.Lock()
-        self._open: list[Run] = []
+        self._nesting = Nesting()
         self._last: Run | None = None
 
     def begin(self, cell: CellRef | None = None, settings: Settings | None = None) -> Run:
@@ -189,41 +210,31 @@ class Tracker:
         settings = settings or Settings()
         intensity = resolve(settings.carbon)
         scope = self.peaks.open(exact_host=settings.exact_host_peak)
-        thread = threading.get_ident()
-        with self.lock:
-            around = [run for run in self._open if run.thread == thread]
-            others = [run for run in self._open if run.thread != thread]
-        parent = around[-1].number if around else None
-        run = Run(self, self.ledger.next_number(), cell, settings, intensity, parent, scope)
-        with self.lock:
-            run.shared = bool(others)
-            for other in others:
-                other.shared = True
-            last, self._last = self._last, None if others else self._last
-            self._open.append(run)
-        if last is not None and parent is None and not others:
+        run = Run(self, self.ledger.next_number(), cell, settings, intensity, scope)
+        last, self._last = self._last, None
+        if self._nesting.enter(run) and last is not None:
             self._add_gap(last, run)
         return run
 
     def unlock(self) -> None:
         """Take new locks in a forked child: a thread that is not there any more may hold the old ones."""
         self.lock = threading.Lock()
+        self._nesting.unlock()
         self.ledger.unlock()
 
     def close(self) -> None:
         """Let go of threads and file descriptors; the next window takes them again."""
-        with self.lock:
-            self._open.clear()
-            self._last = None
+        self._nesting.clear()
+        self._last = None
         self.meter.close()
         self.peaks.close()
 
-    def _closed(self, run: Run) -> None:
-        with self.lock:
-            if run in self._open:
-                self._open.remove(run)
-            if not self._open:
-                self._last = run
+    def ended(self, run: Run) -> int | None:
+        """Take note that ``run`` has ended; return the number of the window that it lies in."""
+        parent = self._nesting.leave(run)
+        if parent is None:
+            self._last = run
+        return parent
 
     def _add_gap(self, last: Run, run: Run) -> None:
         ended = last.window.ended
@@ -248,11 +259,13 @@ class Tracking:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._runs: list[Run] = []
+        self._local = threading.local()
 
     def __enter__(self) -> Run:
-        self._runs.append(default().begin(settings=self._settings))
-        return self._runs[-1]
+        run = default().begin(settings=self._settings)
+        # A stack, because the block may be entered again inside itself; one per thread.
+        self._local.runs = [*getattr(self._local, "runs", ()), run]
+        return run
 
     def __exit__(
         self,
@@ -260,18 +273,23 @@ class Tracking:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._runs.pop().finish(*outcome_of(kind))
+        self._local.runs.pop().finish(*outcome_of(kind))
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Return ``function`` with a window around each call."""
+        if not callable(function):
+            raise TypeError(
+                f"track cannot wrap {function!r}: give it a function, or name a block with label="
+            )
+        name = getattr(function, "__name__", type(function).__name__)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
-                f"track cannot wrap the generator function {function.__name__!r}: between two items the "
+                f"track cannot wrap the generator function {name!r}: between two items the "
                 "caller's code runs; put `with titan_nb.track():` around the loop that consumes it"
             )
         settings = self._settings
         if settings.label is None:
-            settings = settings.replace(label=function.__name__)
+            settings = settings.replace(label=name)
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

@@ -28,8 +28,9 @@ ALLOWED = {
     "memory": {"records"},
     "chat": {"memory"},
     "views": {"records", "rows"},
-    "tracker": {"ledger", "energy", "carbon", "memory", "records"},
-    "notebook": {"tracker", "ledger", "views", "chat", "memory", "records", "carbon"},
+    "nesting": set(),
+    "tracker": {"ledger", "energy", "carbon", "memory", "records", "nesting"},
+    "notebook": {"tracker", "ledger", "views", "chat", "memory", "records"},
 }
 ONLY_IN = {
     "IPython": "notebook/",

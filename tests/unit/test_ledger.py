@@ -74,6 +74,15 @@ def test_a_bounded_history_keeps_the_totals() -> None:
     assert ledger.totals.cells == 10
 
 
+def test_what_was_unknown_is_not_forgotten_with_its_report() -> None:
+    ledger = Ledger(limit=1)
+    ledger.add(report(1, energy={"gpu:a": Energy.unknown("lost")}))
+    ledger.add(report(2, 3.0))
+    ledger.add(report(3, 3.0))
+    assert ledger.totals.energy["gpu:a"].joules == 6.0
+    assert ledger.totals.unknown == {"gpu:a": 1}, "so the sum is a lower bound"
+
+
 def test_a_nested_report_leaves_a_bounded_history_uncounted() -> None:
     ledger = Ledger(limit=1)
     ledger.add(report(2, parent=1))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,12 @@ def test_a_report_survives_json(report: Report) -> None:
 def test_a_report_of_another_layout_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"layout 99.*reads layout 1"):
         Report.from_dict({"schema": 99})
+
+
+@pytest.mark.parametrize("data", [None, 5, {}, {"schema": 1}, {"schema": 1, "cell": 5, "carbon": None}])
+def test_what_is_no_report_is_refused(data: Any) -> None:
+    with pytest.raises(SettingsError, match="cannot read a report"):
+        Report.from_dict(data)
 
 
 @given(st.dictionaries(st.text(min_size=1), energies()))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import _thread
 import asyncio
+import functools
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -84,7 +87,10 @@ def test_windows_in_two_threads_share_their_time(ours: Tracker) -> None:
     assert not alone.shared_window
     assert report.shared_window
     assert seen[0].shared_window
-    assert seen[0].parent is None
+    assert seen[0].parent == report.number, "it lies inside: its work is in the other's figures"
+    assert seen[0].total.low == 0.0, "and nobody can tell how much of the process's work was its own"
+    assert tracker_module.SHARED in seen[0].notes
+    assert ours.ledger.totals.cells == 2
 
 
 def test_gaps_lie_between_outermost_windows(ours: Tracker) -> None:
@@ -156,6 +162,63 @@ def test_a_coroutine_is_measured_to_its_end(ours: Tracker) -> None:
     assert asyncio.run(slow()) == "done"
     (report,) = ours.ledger.reports
     assert report.seconds >= 0.02
+
+
+@pytest.mark.parametrize("thing", ["fit", 5, object()])
+def test_what_is_not_a_function_is_refused(thing: object) -> None:
+    with pytest.raises(TypeError, match="cannot wrap"):
+        track(thing)  # type: ignore[call-overload]
+
+
+def test_a_callable_without_a_name_is_labelled_by_its_kind(ours: Tracker) -> None:
+    assert track(functools.partial(int, "7"))() == 7
+    assert ours.ledger.reports[-1].label == "partial"
+
+
+def test_one_block_in_two_threads_keeps_its_windows_apart(ours: Tracker) -> None:
+    block = track(label="both")
+    seconds: dict[str, float] = {}
+
+    def work(name: str, length: float) -> None:
+        with block as run:
+            time.sleep(length)
+        assert run.report is not None
+        seconds[name] = run.report.seconds
+
+    threads = [threading.Thread(target=work, args=pair) for pair in (("short", 0.05), ("long", 0.3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seconds["short"] < 0.25 <= seconds["long"]
+
+
+def test_interrupts_leave_no_window_open(ours: Tracker) -> None:
+    def interrupt() -> None:
+        while not done.wait(0.0005):
+            _thread.interrupt_main()
+
+    done = threading.Event()
+    caught = 0
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                with track():
+                    pass
+        except KeyboardInterrupt:
+            caught += 1
+    while thread.is_alive():
+        try:
+            done.set()
+            thread.join()
+        except KeyboardInterrupt:
+            caught += 1
+    assert caught > 10
+    gc.collect()
+    assert ours.begin().finish().parent is None
 
 
 def test_generator_functions_are_refused_with_the_remedy(ours: Tracker) -> None:

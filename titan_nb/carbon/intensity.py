@@ -124,7 +124,7 @@ def _no_zone(name: str) -> str:
     if name.strip().casefold().startswith("eco2ai:"):
         listing = "from titan_nb.carbon.tables import eco2ai; eco2ai()"
     else:
-        listing = "from titan_nb.carbon import zones; zones()"
+        listing = "titan_nb.zones()"
     return (
         f"no zone {name!r} in the table of grid intensities{hint} "
         f"`{listing}` lists them all; grams_per_kwh sets a figure of your own"

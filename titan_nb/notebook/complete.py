@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from titan_nb.carbon.intensity import zones
+import titan_nb
 
 __all__ = ["matcher"]
 
 _LINE = re.compile(r"^\s*(?P<percent>%%?)titan(?P<rest>\s.*)?$")
 
 
-def matcher(parser: Any) -> Callable[[Any], Any] | None:
+def matcher(parser: Any, allowed: Mapping[str, Collection[str]]) -> Callable[[Any], Any] | None:
     """Return a context matcher made from the magic's own parser, or None where IPython has none (< 8.6).
 
     Args:
         parser: The parser of the magic, so that the words cannot drift from the options.
+        allowed: Which of its options each verb takes.
     """
     try:
         from IPython.core.completer import SimpleCompletion, context_matcher
@@ -33,15 +34,12 @@ def matcher(parser: Any) -> Callable[[Any], Any] | None:
         before = flags.get(given[-1]) if given else None
         if before is not None and before.nargs != 0:
             if before.dest == "zone":
-                return [zone for zone, *_ in zones() if zone.startswith(last.upper())]
+                return [zone for zone, *_ in titan_nb.zones() if zone.startswith(last.upper())]
             return [choice for choice in before.choices or () if choice.startswith(last)]
         if not given and not cell:
             return [verb for verb in verbs if verb.startswith(last)]
-        return [
-            flag
-            for flag in flags
-            if flag.startswith(last) and flag.startswith("--" if last[:2] == "--" else "-")
-        ]
+        takes = allowed.get("track" if cell else given[0], ())
+        return [flag for flag, action in flags.items() if action.dest in takes and flag.startswith(last)]
 
     def titan_matcher(context: Any) -> dict[str, Any]:
         line = context.line_with_cursor[: context.cursor_position]
@@ -49,11 +47,10 @@ def matcher(parser: Any) -> Callable[[Any], Any] | None:
         if found is None or found["rest"] is None:
             return {"completions": []}
         fragment = "" if line.endswith(" ") else line.split()[-1]
-        completions = [
-            SimpleCompletion(text=word, type="param")
-            for word in words(found["rest"], found["percent"] == "%%")
-        ]
-        return {"completions": completions, "matched_fragment": fragment, "suppress": True}
+        offered = words(found["rest"], found["percent"] == "%%")
+        completions = [SimpleCompletion(text=word, type="param") for word in offered]
+        # Where we have nothing to say, as for the name of a vector, Python's own names are welcome.
+        return {"completions": completions, "matched_fragment": fragment, "suppress": bool(offered)}
 
     matched: Callable[[Any], Any] = context_matcher()(titan_matcher)
     return matched

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from titan_nb import tracker
 from titan_nb.notebook.complete import matcher
-from titan_nb.notebook.magics import TitanMagics
+from titan_nb.notebook.magics import ALLOWED, TitanMagics
 from titan_nb.notebook.rewrite import rewriter
 from titan_nb.notebook.session import Session
 from titan_nb.records import Report
@@ -16,7 +15,7 @@ from titan_nb.views.bundle import report_bundle
 
 __all__ = ["load", "unload"]
 
-_loaded: WeakKeyDictionary[Any, contextlib.ExitStack] = WeakKeyDictionary()
+_loaded: dict[Any, contextlib.ExitStack] = {}
 
 
 def load(shell: Any) -> None:
@@ -39,7 +38,7 @@ def load(shell: Any) -> None:
             shell.events.register(event, callback)
             undo.callback(shell.events.unregister, event, callback)
         _append(shell.input_transformers_post, rewriter(shell.transform_cell), undo)
-        complete = matcher(session.magics.titan.parser)
+        complete = matcher(session.magics.titan.parser, ALLOWED)
         if complete is not None:
             _append(shell.Completer.custom_matchers, complete, undo)
         formatter = shell.display_formatter.mimebundle_formatter

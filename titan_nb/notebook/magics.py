@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import functools
 import keyword
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
-from traitlets import Bool, Enum, Float, Int, Unicode, observe
+from traitlets import Bool, Enum, Float, Int, TraitError, Unicode, default, observe, validate
 
 from titan_nb.errors import TitanError
+from titan_nb.ledger import DEFAULT_LIMIT
 from titan_nb.notebook import verbs
 from titan_nb.settings import CarbonConfig, Settings
+from titan_nb.tracker import check
 
 if TYPE_CHECKING:
     from titan_nb.notebook.session import Session
 
 __all__ = ["VERBS", "TitanMagics"]
 
+DISPLAYS = ("auto", "off", "simulated")
 VERBS = ("track", "on", "off", "report", "status", "reset", "chat", "recall", "dashboard")
 
-_ALLOWED: dict[str, frozenset[str]] = {
+_IPYTHONS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit"})
+
+ALLOWED: dict[str, frozenset[str]] = {
     "track": frozenset({"output", "quiet", "chat", "zone", "label"}),
     "report": frozenset({"format", "output"}),
     "recall": frozenset({"text", "chat", "k", "output"}),
@@ -38,7 +44,7 @@ def _unquoted(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not text.isidentifier() or keyword.iskeyword(text):
+    if not text.isidentifier() or keyword.iskeyword(text) or text in _IPYTHONS_OWN:
         raise ValueError(text)
     return text
 
@@ -59,7 +65,7 @@ class TitanMagics(Magics):
     zone = Unicode(
         None,
         allow_none=True,
-        help="Country whose grid is used for the carbon, as an ISO 3166-1 alpha-2 code such as 'DE'. "
+        help="Country whose grid is used for the carbon, such as 'DE'; titan_nb.zones() lists them all. "
         "There is no default: without a zone the carbon is unknown.",
     ).tag(config=True)
     grams_per_kwh = Float(
@@ -73,25 +79,44 @@ class TitanMagics(Magics):
         "lowers what resource.getrusage().ru_maxrss says; turn it off to sample the peak instead.",
     ).tag(config=True)
     history_limit = Int(
-        10_000, min=1, help="How many reports the session keeps; totals cover the older ones too."
+        DEFAULT_LIMIT, min=1, help="How many reports the session keeps; totals cover the older ones too."
     ).tag(config=True)
     display = Enum(
-        ["auto", "off", "simulated"],
-        default_value="auto",
+        DISPLAYS,
         help="'auto' shows the report under the cell; 'off' never shows anything; 'simulated' shows fixed, "
         "simulated figures, so that the outputs of a notebook can be compared in tests. The environment "
         "variable TITAN_NB_DISPLAY sets the default.",
     ).tag(config=True)
 
     def __init__(self, shell: Any, session: Session) -> None:
-        wanted = os.environ.get("TITAN_NB_DISPLAY", "")
-        # A value that is not one of the choices must not keep the extension from loading.
-        default = {"display": wanted} if wanted in ("auto", "off", "simulated") else {}
-        super().__init__(shell, **default)
+        super().__init__(shell)
         self._session = session
         # Most lines of a notebook are the same, and argparse is slow.
         self._parsed = functools.lru_cache(maxsize=64)(self._parse)
-        session.ledger.limit = self.history_limit
+        if self.history_limit != DEFAULT_LIMIT:  # else another shell may have chosen one
+            session.ledger.limit = self.history_limit
+
+    @default("display")
+    def _display_default(self) -> str:
+        wanted = os.environ.get("TITAN_NB_DISPLAY", "")
+        # A value that is not one of the choices must not keep the extension from loading.
+        return wanted if wanted in DISPLAYS else DISPLAYS[0]
+
+    @validate("zone", "grams_per_kwh")
+    def _checked_carbon(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        try:
+            check(CarbonConfig(**{name: value}))
+        except TitanError as error:
+            raise TraitError(str(error)) from None
+        return value
+
+    @validate("min_seconds")
+    def _checked_seconds(self, proposal: Any) -> float:
+        value: float = proposal["value"]
+        if math.isnan(value):
+            raise TraitError("min_seconds is nan: give a number of seconds, 0 or more")
+        return value
 
     @observe("history_limit")
     def _limit_changed(self, change: Any) -> None:
@@ -128,7 +153,7 @@ class TitanMagics(Magics):
         "list the chat memory. recall: search it. dashboard: the session as a widget. After %%%%titan only "
         "options stand.",
     )
-    @argument("text", nargs="?", type=_unquoted, help="What to recall: a text, or the name of a vector.")
+    @argument("text", nargs="?", help="What to recall: a text in quotes, or the name of a vector.")
     @argument("-o", "--output", metavar="NAME", type=_name, help="Put the report (or the hits) into NAME.")
     @argument("-q", "--quiet", action="store_true", help="Measure, and show nothing.")
     @argument(
@@ -150,12 +175,10 @@ class TitanMagics(Magics):
         The cell runs exactly as it would have run. Put ``%%titan`` above it, or ``%titan track`` on its
         first line, or switch ``%titan on`` once for all cells.
         """
-        options = self._parsed(line if cell is None else f"track {line}")
         if cell is not None:
             # Only a program that calls run_cell_magic itself comes here; a cell was rewritten long before.
-            self._session.track(self._checked_settings(options), options.output)
-            self.shell.run_cell(cell).raise_error()
-            return None
+            raise UsageError("%%titan is for cells; in a program use `with titan_nb.track():`")
+        options = self._parsed(line)
         if options.verb == "track":
             return self._session.track(self._checked_settings(options), options.output)
         try:
@@ -164,14 +187,18 @@ class TitanMagics(Magics):
             raise UsageError(str(error)) from None
 
     def _parse(self, line: str) -> Any:
-        options = parse_argstring(self.titan, line)
+        try:
+            options = parse_argstring(self.titan, line)
+        except ValueError as error:
+            raise UsageError(f"{line.strip()}: {error}") from None  # an unbalanced quote
         if options.verb is None:
             raise UsageError(f"say what to do: %titan {' | '.join(VERBS)} (help: %titan?)")
-        allowed = _ALLOWED.get(options.verb, frozenset())
+        allowed = ALLOWED.get(options.verb, frozenset())
         for name, value in vars(options).items():
             if name != "verb" and name not in allowed and value not in (None, False):
                 shown = {"text": repr(options.text), "k": "-k"}.get(name, f"--{name}")
-                raise UsageError(f"%titan {options.verb} takes no {shown} (help: %titan?)")
+                meant = f"; did you mean %titan {value}?" if value in VERBS else ""
+                raise UsageError(f"%titan {options.verb} takes no {shown}{meant} (help: %titan?)")
         if options.k is not None and options.k < 1:
             raise UsageError(f"-k is {options.k}: ask for at least one hit")
         return options

@@ -48,17 +48,20 @@ class Presenter:
             return
         report = run.report
         if magics.display == "simulated":
-            self.publish(report_bundle(simulated(report)))
+            self._send(report_bundle(simulated(report)))
         elif frame.cell.cell_id is None:
-            self.publish(report_bundle(report))
+            self._send(report_bundle(report))
         else:
             # Only a front end that names its cells can be trusted to find the display again.
             display_id = f"titan-{uuid.uuid4().hex}"
-            self.publish(report_bundle(report), {"display_id": display_id})
+            self._send(report_bundle(report), {"display_id": display_id})
             run.when_refined(report, lambda refined: self._update(frame, refined, display_id))
 
-    def publish(self, bundle: dict[str, Any], transient: dict[str, str] | None = None) -> None:
-        """Send one display from the thread of the running cell."""
+    def publish(self, bundle: dict[str, Any]) -> None:
+        """Show what the user has asked for, where the output of his cell goes."""
+        self._shell.display_pub.publish(bundle, metadata={})
+
+    def _send(self, bundle: dict[str, Any], transient: dict[str, str] | None = None) -> None:
         self._publisher.publish(bundle, metadata={}, transient=transient or {})
 
     def _wanted(self, frame: Frame, magics: TitanMagics) -> bool:

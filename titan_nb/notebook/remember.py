@@ -27,19 +27,29 @@ def store(run: Run, ended: Ended, warn: Callable[[str, BaseException], None]) ->
     value = ended.value
     if not (_is_matrix(value) or _is_texts(value)):
         run.notes.append(STORABLE)
-        what = (
-            "the cell has no last value" if value is None else f"its last value is a {type(value).__name__}"
-        )
-        return f"nothing stored under {chat_id!r}: {what}"
+        return f"nothing stored under {chat_id!r}: {_kind(value)}"
     cell = {"cell": run.number if run.cell is None else run.cell.execution_count or run.cell.number}
     try:
         rows = len(titan_nb.chat_memory().add(chat_id, value, metadata=cell))
     except ChatError as error:
-        return f"nothing stored under {chat_id!r}: {error}"
+        run.notes.append(f"chat memory: {error}")
+        return f"nothing stored under {chat_id!r}: the memory refused it, see the notes"
+    except KeyboardInterrupt:
+        return f"nothing stored under {chat_id!r}: interrupted"
     except BaseException as error:
         warn("the chat memory failed", error)
-        return f"nothing stored under {chat_id!r}: {type(error).__name__}: {error}"
+        return f"nothing stored under {chat_id!r}: {type(error).__name__}"
+    if rows == 0:
+        return f"nothing stored under {chat_id!r}: the table has no rows"
     return f"stored {rows} row{'s' * (rows != 1)} under {chat_id!r}"
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "the cell has no last value, or a semicolon hides it"
+    dimensions = getattr(value, "ndim", None)
+    shape = "" if dimensions is None else f" with {dimensions} dimension{'s' * (dimensions != 1)}"
+    return f"the last value is of type {type(value).__name__}{shape}"
 
 
 def _is_matrix(value: object) -> bool:

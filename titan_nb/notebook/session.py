@@ -37,6 +37,7 @@ class Session:
         self.presenter = Presenter(shell)
         self.always = False
         self.magics: TitanMagics
+        self._loading = True
         self._interrupted = InterruptedCell()
         self._warned: set[str] = set()
 
@@ -49,6 +50,7 @@ class Session:
         """Begin a cell; IPython's event of that name."""
         with Shield() as shield:
             try:
+                self._loading = False
                 frame = self.cells.enter(info)
                 if frame is not None:
                     self.presenter.listen()
@@ -65,12 +67,23 @@ class Session:
         """End a cell; IPython's event of that name."""
         # An interrupt that comes now is over with the cell, as it is between two cells of a plain kernel.
         with Shield():
+            self._loading = False
             if self._interrupted in self.shell.ast_transformers:
                 self.shell.ast_transformers.remove(self._interrupted)
             try:
-                left = self.cells.leave(result)
-                if left is not None and left[0].run is not None:
-                    self._finish(left[0].run, *left)
+                left = self._close(result)
+            except BaseException as error:
+                left = None
+                self.warn("the report of this cell is lost", error)
+        if left is None:
+            return
+        run, frame, ended = left
+        if run.settings.chat is not None:
+            # Outside the shield: the encoder is the user's code, and may be interrupted.
+            run.chat = remember.store(run, ended, self.warn)
+        with Shield():
+            try:
+                self._finish(run, frame, ended)
             except BaseException as error:
                 self.warn("the report of this cell is lost", error)
 
@@ -82,6 +95,8 @@ class Session:
         """
         frame = self.cells.current()
         if frame is None:
+            if self._loading:
+                raise UsageError("titan sees the cells after the one that loads it: track in the next cell")
             return  # a silent execution: nobody would see a report
         shield = Shield()
         with shield:
@@ -95,7 +110,7 @@ class Session:
             except BaseException as error:
                 self.warn("this cell is not measured", error)
             frame.explicit = True
-            if output is not None:
+            if output is not None and output not in frame.outputs:
                 frame.outputs.append(output)
         shield.deliver()  # we stand in the user's cell: this is its interrupt
 
@@ -127,14 +142,18 @@ class Session:
             self._warned.add(kind)
             sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
 
-    def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
-        if not ended.ran:
-            run.drop()
-            return
+    def _close(self, result: Any) -> tuple[Run, Frame, Ended] | None:
+        """Close the window of the cell that ended, if it has one and began to run."""
+        left = self.cells.leave(result)
+        if left is None or left[0].run is None:
+            return None
+        frame, ended = left
+        run = left[0].run
         run.close()
         run.cell = frame.cell
-        if run.settings.chat is not None:
-            run.chat = remember.store(run, ended, self.warn)
+        return (run, frame, ended) if ended.ran else None
+
+    def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
         report = run.finish(ended.outcome, ended.error)
         for name in frame.outputs:
             self.shell.user_ns[name] = report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +87,7 @@ def list_chats(session: Session, options: Any) -> None:
     """List the chats of the kernel's chat memory."""
     stats = titan_nb.chat_memory().stats()
     rows = [
-        (name, str(part.rows), str(part.dimension), units.byte_size(part.bytes), part.last_added)
+        (_beginning(name), str(part.rows), str(part.dimension), units.byte_size(part.bytes), part.last_added)
         for name, part in stats.per_chat.items()
     ]
     header = ("chat", "rows", "dimension", "size", "last added (UTC)")
@@ -99,14 +98,22 @@ def recall(session: Session, options: Any) -> None:
     """Show the stored rows nearest to a text, or to the vector of that name."""
     if options.text is None:
         raise UsageError('say what to recall: %titan recall "a text" or %titan recall NAME')
-    hits = titan_nb.chat_memory().search(
-        _query(session, options.text), k=options.k or DEFAULT_HITS, chat_id=options.chat
-    )
+    memory = titan_nb.chat_memory()
+    if options.chat is not None and options.chat not in memory:
+        known = ", ".join(map(repr, memory.chats())) or "none yet"
+        raise UsageError(f"no chat {options.chat!r}; there are: {known}")
+    hits = memory.search(_query(session, options.text), k=options.k or DEFAULT_HITS, chat_id=options.chat)
     if options.output is not None:
         session.shell.user_ns[options.output] = hits
         return
     rows = [
-        (f"{hit.score:.3f}", hit.chat_id, str(hit.id), _beginning(hit.text or ""), _words(hit.metadata))
+        (
+            f"{hit.score:.3f}",
+            _beginning(hit.chat_id),
+            str(hit.id),
+            _beginning(hit.text or ""),
+            _words(hit.metadata),
+        )
         for hit in hits
     ]
     title = f"Nearest to {options.text!r}"
@@ -135,15 +142,16 @@ def _totals(session: Session) -> Totals | None:
 
 
 def _query(session: Session, text: str) -> object:
-    """Return the vector called ``text`` if there is one, else the text itself."""
-    value = session.shell.user_ns.get(text) if text.isidentifier() else None
-    if value is None or isinstance(value, str):
-        return text if value is None else value
-    return value
+    """Return the vector called ``text`` if there is one, else the text itself, without its quotes."""
+    if text[:1] in ('"', "'"):
+        return text[1:-1]
+    value = session.shell.user_ns.get(text)
+    # IPython's own names, such as exit, are no vectors.
+    return text if value is None or callable(value) else value
 
 
 def _beginning(text: str) -> str:
-    return textwrap.shorten(text, SHOWN_LETTERS, placeholder=" …")
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
 
 
 def _words(metadata: Mapping[str, Any] | None) -> str:

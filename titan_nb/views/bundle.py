@@ -65,4 +65,5 @@ def _totals(totals: SessionTotals) -> dict[str, Any]:
         "gap_energy": by_device(totals.gap_energy),
         "grams": totals.grams,
         "grams_unknown": totals.grams_unknown,
+        "unknown": dict(totals.unknown),
     }

@@ -68,6 +68,10 @@ class SessionTotals(Protocol):
         """Sums of the gaps by device key; counters only."""
 
     @property
+    def unknown(self) -> Mapping[str, int]:
+        """In how many windows a device was unknown, by device key."""
+
+    @property
     def grams(self) -> float | None:
         """Grams of CO2e over the cells whose carbon is known."""
 
@@ -126,7 +130,7 @@ def session_table(
         body.append(_report_texts(report, label_limit))
         if report.number in after:
             body.append(_gap_texts("gap", after[report.number].seconds, after[report.number].energy))
-    foot = [] if totals is None else _total_texts(totals, reports)
+    foot = [] if totals is None else _total_texts(totals)
     table = SessionTable(
         TITLES,
         tuple(tuple(texts.get(title, "") for title in TITLES) for texts in body),
@@ -140,7 +144,7 @@ def totals_line(reports: Sequence[Report], totals: SessionTotals | None) -> str:
     """Return the sums on one line, such as ``12 tracked cells · 1 failed · 1 min 5 s · 1.84 kJ``."""
     if totals is None:
         return _caption(sum(report.parent is None for report in reports))
-    texts = _total_texts(totals, reports)[0]
+    texts = _total_texts(totals)[0]
     energy = f"{texts['energy']} ({texts['interval']})" if texts["interval"] else texts["energy"]
     carbon = f"CO2e {UNKNOWN}" if texts["CO2e"] == UNKNOWN else f"{texts['CO2e']} CO2e"
     cost = [f"energy {UNKNOWN}" if energy == UNKNOWN else energy, carbon]
@@ -200,17 +204,16 @@ def _gap_texts(name: str, length: float | None, energy: Mapping[str, Energy]) ->
     }
 
 
-def _total_texts(totals: SessionTotals, reports: Sequence[Report]) -> list[dict[str, str]]:
-    # A sum by device hides the cells in which that device could not be read; the reports show them.
-    parts = [*totals.energy.values(), *(part for report in reports for part in report.energy.values())]
-    partial = any(part.joules is None for part in parts)
+def _total_texts(totals: SessionTotals) -> list[dict[str, str]]:
+    partial = bool(totals.unknown)
     amount = grams(totals.grams)
+    at_least = totals.grams is not None and (partial or totals.grams_unknown) and not amount.startswith("<")
     first = {
         "cell": "total",
         "outcome": f"{totals.failed} failed" if totals.failed else "",
         "time": seconds(totals.seconds),
         "CPU time": seconds(totals.cpu_seconds),
         **_energy_texts(Energy.sum(totals.energy), partial),
-        "CO2e": f"≥ {amount}" if totals.grams is not None and (partial or totals.grams_unknown) else amount,
+        "CO2e": f"≥ {amount}" if at_least else amount,
     }
     return [first, _gap_texts("gaps", None, totals.gap_energy)] if totals.gap_energy else [first]

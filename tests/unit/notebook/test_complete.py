@@ -8,14 +8,14 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from titan_nb.notebook.complete import matcher
-from titan_nb.notebook.magics import VERBS, TitanMagics
+from titan_nb.notebook.magics import ALLOWED, VERBS, TitanMagics
 
 PARSER = TitanMagics.titan.parser
 FLAGS = {flag for action in PARSER._actions for flag in action.option_strings}
 
 
 def words(line: str) -> list[str]:
-    match = matcher(PARSER)
+    match = matcher(PARSER, ALLOWED)
     assert match is not None
     context = SimpleNamespace(line_with_cursor=line, cursor_position=len(line))
     return [completion.text for completion in match(context)["completions"]]
@@ -23,8 +23,13 @@ def words(line: str) -> list[str]:
 
 def test_the_words_are_the_parsers_own() -> None:
     assert set(words("%titan ")) == set(VERBS)
-    assert set(words("%%titan ")) == FLAGS
-    assert set(words("%titan track ")) == FLAGS
+    for line, verb in (("%%titan ", "track"), ("%titan track ", "track"), ("%titan recall ", "recall")):
+        offered = set(words(line))
+        assert offered <= FLAGS
+        assert {flag.lstrip("-") for flag in offered if flag.startswith("--") or flag == "-k"} == (
+            ALLOWED[verb] - {"text"}
+        )
+    assert words("%titan on ") == []
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,7 @@ def test_completions(line: str, expected: list[str]) -> None:
 
 
 def test_the_fragment_is_what_has_been_typed() -> None:
-    match = matcher(PARSER)
+    match = matcher(PARSER, ALLOWED)
     assert match is not None
     line = "%titan track --la"
     result: Any = match(SimpleNamespace(line_with_cursor=line, cursor_position=len(line)))
@@ -69,4 +74,4 @@ def test_an_ipython_without_context_matchers_goes_without(monkeypatch: pytest.Mo
     import IPython.core.completer as completer
 
     monkeypatch.delattr(completer, "context_matcher")
-    assert matcher(PARSER) is None
+    assert matcher(PARSER, ALLOWED) is None

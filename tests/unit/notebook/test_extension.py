@@ -116,7 +116,7 @@ def test_a_load_that_fails_halfway_leaves_nothing(
 ) -> None:
     before = lists(shell)
 
-    def broken(parser: object) -> None:
+    def broken(*args: object) -> None:
         raise RuntimeError("no completion here")
 
     monkeypatch.setattr(extension, "matcher", broken)

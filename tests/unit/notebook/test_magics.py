@@ -7,12 +7,16 @@ import re
 import sys
 
 import pytest
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets import TraitError
 
 import titan_nb
 from tests.unit.notebook.shells import run, shown
+from titan_nb.notebook import extension
 from titan_nb.notebook.magics import VERBS
 from titan_nb.records import Report
+from titan_nb.settings import Settings
 
 
 def reports() -> tuple[Report, ...]:
@@ -92,7 +96,9 @@ def test_a_block_in_a_cell_has_a_report_inside_the_cells(titan: InteractiveShell
         ("%%titan -o", "expected one argument"),
         ("%%titan -o 1x", "variable name"),
         ("%%titan -o class", "variable name"),
-        ("%%titan on", "invalid choice|takes no|unrecognized"),
+        ("%%titan on", "did you mean %titan on"),
+        ('%%titan --label "unbalanced', "No closing quotation"),
+        ("%%titan -o In", "variable name"),
         ("%%titan stray", "takes no"),
         ("%%titan --zone Atlantis", "Atlantis"),
         ("%%titan --format csv", "takes no --format"),
@@ -146,11 +152,49 @@ def test_every_end_is_reported(titan: InteractiveShell, body: str, outcome: str,
         assert (reports()[-1].outcome, reports()[-1].error) == (outcome, error)
 
 
-def test_a_program_may_call_the_cell_magic_itself(titan: InteractiveShell) -> None:
-    count = len(reports())
-    run(titan, "get_ipython().run_cell_magic('titan', '-q -o r', 'made = 1')")
-    assert titan.user_ns["made"] == 1
-    assert len(reports()) == count + 1
+def test_a_program_that_calls_the_cell_magic_itself_is_told_what_to_use(titan: InteractiveShell) -> None:
+    with pytest.raises(UsageError, match=r"with titan_nb.track\(\)"):
+        titan.run_cell_magic("titan", "-q", "made = 1")
+    assert "made" not in titan.user_ns
+
+
+def test_the_cell_that_loads_titan_cannot_be_tracked_and_says_so(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = shell.run_cell("%load_ext titan_nb\n%titan track -o r\nran = True")
+    assert type(result.error_in_exec).__name__ == "UsageError"
+    assert "next cell" in "".join(capsys.readouterr())
+    run(shell, "%titan track -q -o r")
+    assert shell.user_ns["r"].outcome == "ok"
+
+
+def test_a_report_that_was_asked_for_is_captured_with_the_cell(titan: InteractiveShell) -> None:
+    run(titan, "%%capture out\n%titan report")
+    assert "application/vnd.titan.table+json" in titan.user_ns["out"].outputs[0].data
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["zone = 'Atlantis'", "grams_per_kwh = -5", "grams_per_kwh = float('nan')", "min_seconds = float('nan')"],
+)
+def test_a_setting_that_cannot_be_used_is_refused_when_it_is_made(
+    titan: InteractiveShell, setting: str
+) -> None:
+    magics = titan.magics_manager.registry["TitanMagics"]
+    name, _, value = setting.partition(" = ")
+    with pytest.raises(TraitError):
+        setattr(magics, name, eval(value))
+    assert magics.settings() == Settings()
+
+
+def test_another_shell_leaves_the_history_limit_alone(titan: InteractiveShell) -> None:
+    run(titan, "%config TitanMagics.history_limit = 3")
+    other = InteractiveShell(parent=None)
+    other.history_manager.enabled = False
+    extension.load(other)
+    assert titan_nb.ledger().limit == 3
+    extension.unload(other)
+    run(titan, "%config TitanMagics.history_limit = 10000")
 
 
 def test_outside_a_cell_track_does_nothing(titan: InteractiveShell) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -58,12 +60,14 @@ def test_texts_are_stored_through_the_encoder(titan: InteractiveShell, memory: C
     [
         ("None", "no last value"),
         ("x = 1", "no last value"),
-        ("42", "a int"),
-        ("'text'", "a str"),
-        ("[]", "a list"),
-        ("['a', 1]", "a list"),
-        ("torch.ones(3)", "a Tensor"),
-        ("torch.ones(2, 2, 2)", "a Tensor"),
+        ("torch.eye(2);", "semicolon"),
+        ("42", "type int"),
+        ("'text'", "type str"),
+        ("[]", "type list"),
+        ("['a', 1]", "type list"),
+        ("torch.ones(3)", "type Tensor with 1 dimension"),
+        ("torch.ones(2, 2, 2)", "type Tensor with 3 dimensions"),
+        ("torch.ones(0, 3)", "no rows"),
         ("['no encoder']", "encoder"),
         ("torch.zeros(2, 3)", "row 0"),
         ("torch.ones(2, 3).long()", "int"),
@@ -74,11 +78,11 @@ def test_anything_else_is_one_clear_line_and_stores_nothing(
     titan: InteractiveShell, memory: ChatMemory, code: str, why: str
 ) -> None:
     titan.user_ns["torch"] = torch
-    titan.run_cell(f"%%titan -q --chat demo\n{code}")
+    titan.run_cell(f"%%titan -q --chat demo\n{code}", store_history=True)
     said = last().chat
     assert said is not None
     assert said.startswith("nothing stored under 'demo': ")
-    assert why in said
+    assert why in " ".join([said, *last().notes])
     assert len(memory) == 0
 
 
@@ -102,8 +106,23 @@ def test_a_memory_that_fails_does_not_fail_the_cell(
     for _ in range(3):
         run(titan, "%%titan -q --chat demo -o r\ntorch.eye(2)")
     assert titan.user_ns["r"].outcome == "ok"
-    assert "disk on fire" in str(last().chat)
-    assert capsys.readouterr().err.count("titan:") == 1, "one warning per kind"
+    assert "OSError" in str(last().chat)
+    warned = capsys.readouterr().err
+    assert warned.count("titan:") == 1, "one warning per kind"
+    assert "disk on fire" in warned
+
+
+def test_the_users_encoder_may_be_interrupted(titan: InteractiveShell, memory: ChatMemory) -> None:
+    def slow(texts: list[str]) -> None:
+        _thread.interrupt_main()
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    memory.encoder = slow  # type: ignore[assignment]
+    begin = time.monotonic()
+    run(titan, "%%titan -q --chat demo\n['a text']")
+    assert time.monotonic() - begin < 5
+    assert "interrupted" in str(last().chat)
 
 
 def test_chats_are_listed_and_recalled_by_name_and_by_text(
@@ -127,6 +146,22 @@ def test_chats_are_listed_and_recalled_by_name_and_by_text(
     titan.user_ns["word"] = "the text in a variable"
     run(titan, "%titan recall word -k 1 -o hits")
     assert titan.user_ns["hits"][0].text == "second"
+
+
+def test_a_quoted_name_is_a_text_and_an_unknown_chat_is_named(
+    titan: InteractiveShell, memory: ChatMemory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory.add("a", torch.eye(2))
+    heard: list[str] = []
+    memory.encoder = lambda texts: heard.extend(texts) or np.array([[1.0, 0.0]])
+    titan.user_ns["word"] = torch.tensor([0.0, 1.0])
+    run(titan, "%titan recall 'word' -o hits")
+    assert heard == ["word"]
+    run(titan, "%titan recall exit -o hits")
+    assert heard == ["word", "exit"]
+    titan.run_cell("%titan recall word --chat nope")
+    captured = capsys.readouterr()
+    assert "no chat 'nope'; there are: 'a'" in captured.out + captured.err
 
 
 def test_recalling_what_cannot_be_recalled_is_one_line(

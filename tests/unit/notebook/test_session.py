@@ -52,7 +52,8 @@ def test_a_zone_that_cannot_be_used_is_warned_of_when_always_on(
     titan: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(titan, "%titan on")
-    run(titan, "%config TitanMagics.zone = 'Atlantis'")
+    magics = titan.magics_manager.registry["TitanMagics"]
+    magics._trait_values["zone"] = "Atlantis"  # as if the table had lost it since
     capsys.readouterr()
     for _ in range(3):
         run(titan, "x = 1")
