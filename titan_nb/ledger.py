@@ -169,6 +169,7 @@ class Ledger:
         from titan_nb.rows import COLUMNS, row
 
         frame: pd.DataFrame = pd.DataFrame([row(report) for report in self.reports], columns=list(COLUMNS))
+        frame["started"] = pd.to_datetime(frame["started"], utc=True)
         return frame
 
     def _trim(self) -> None:

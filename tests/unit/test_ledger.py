@@ -132,6 +132,7 @@ def test_the_frame_has_one_row_a_report_and_units_in_its_columns() -> None:
     assert len(frame) == 1
     assert frame.loc[0, "energy_joules"] == 3.0
     assert frame.loc[0, "label"] == "fit"
+    assert frame.loc[0, "started"].isoformat() == "2026-01-01T00:00:00+00:00"
     for column in ("seconds", "cpu_seconds", "co2e_grams", "ram_peak_bytes"):
         assert column in frame.columns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,9 @@ class Session:
         kind = f"{what}: {type(error).__name__}"
         if kind not in self._warned:
             self._warned.add(kind)
-            sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
+            # The user may have closed or replaced stderr, and an error's own text may fail.
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
 
     def _close(self, result: Any) -> tuple[Run, Frame, Ended] | None:
         """Close the window of the cell that ended, if it has one and began to run."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import titan_nb
 from tests.unit.notebook.shells import run
+from titan_nb.notebook import session as session_module
 from titan_nb.notebook.session import Session
 
 
@@ -46,6 +49,18 @@ def test_a_fault_of_titan_is_one_warning_and_leaves_the_cell_alone(
     assert captured.out == ""
     assert captured.err.count("titan:") == 1
     assert "a fault of titan's own" in captured.err
+
+
+def test_a_warning_that_cannot_be_written_leaves_the_cell_alone(
+    titan: InteractiveShell, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session.tracker, "begin", broken)
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(session_module, "sys", SimpleNamespace(stderr=closed))
+    result = titan.run_cell("%%titan\nx = 6 * 7")
+    assert result.success
+    assert titan.user_ns["x"] == 42
 
 
 def test_a_zone_that_cannot_be_used_is_warned_of_when_always_on(
