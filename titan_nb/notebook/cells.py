@@ -7,7 +7,6 @@ run cells inside cells. Only the outermost cell of a thread is the user's; only 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import sys
 import threading
 import warnings
@@ -102,7 +101,7 @@ class Cells:
         if getattr(getattr(result, "info", None), "store_history", False):
             # Only now: whether the shell has counted the cell before it begins depends on its version.
             count = getattr(result, "execution_count", None)
-            frame.cell = dataclasses.replace(frame.cell, execution_count=count)
+            frame.cell = CellRef(frame.cell.number, count, frame.cell.cell_id)
         return frame, self._ended(result)
 
     def current(self) -> Frame | None:

@@ -88,6 +88,9 @@ class TitanMagics(Magics):
         "variable TITAN_NB_DISPLAY sets the default.",
     ).tag(config=True)
 
+    # The settings of a cell without options, which `%titan on` asks for before every cell.
+    _plain: Settings | None = None
+
     def __init__(self, shell: Any, session: Session) -> None:
         super().__init__(shell)
         self._session = session
@@ -118,6 +121,10 @@ class TitanMagics(Magics):
             raise TraitError("min_seconds is nan: give a number of seconds, 0 or more")
         return value
 
+    @observe("quiet", "zone", "grams_per_kwh", "exact_host_peak")
+    def _settings_changed(self, change: Any) -> None:
+        self._plain = None
+
     @observe("history_limit")
     def _limit_changed(self, change: Any) -> None:
         if hasattr(self, "_session"):
@@ -129,19 +136,24 @@ class TitanMagics(Magics):
         Raises:
             SettingsError: If a value cannot be used.
         """
+        if options is None and self._plain is not None:
+            return self._plain
         zone = getattr(options, "zone", None)
         carbon = CarbonConfig(
             zone=zone or self.zone,
             # A zone given for this one cell is meant to be used, whatever is configured.
             grams_per_kwh=None if zone else self.grams_per_kwh,
         )
-        return Settings(
+        settings = Settings(
             label=getattr(options, "label", None),
             quiet=self.quiet or bool(getattr(options, "quiet", False)),
             chat=getattr(options, "chat", None),
             carbon=carbon,
             exact_host_peak=self.exact_host_peak,
         )
+        if options is None:
+            self._plain = settings
+        return settings
 
     @magic_arguments()
     @argument(

@@ -69,6 +69,7 @@ def test_a_zone_that_cannot_be_used_is_warned_of_when_always_on(
     run(titan, "%titan on")
     magics = titan.magics_manager.registry["TitanMagics"]
     magics._trait_values["zone"] = "Atlantis"  # as if the table had lost it since
+    magics._plain = None
     capsys.readouterr()
     for _ in range(3):
         run(titan, "x = 1")
