@@ -164,6 +164,8 @@ def test_at_most_fifty_milliseconds_are_added(played: Played) -> None:
         f"seed {SEED}: titan's own work per cell: median {statistics.median(own):.2f} ms, "
         f"p99 {statistics.quantiles(own, n=100)[98]:.1f} ms, longest {max(own):.1f} ms"
     )
+    slowest = max(range(len(own)), key=own.__getitem__)
+    print(f"longest: cell {slowest}, {played.planned[slowest]}")
     assert min(own) > 0
     assert statistics.median(own) <= 50
     assert max(own) <= 500

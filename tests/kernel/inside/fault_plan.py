@@ -19,7 +19,8 @@ _BODIES = {
     "print": "print('line', {i})\nv{n} = 'x' * {n}",
     "error": "v{n} = [{i}]\nraise ValueError({i})",
     "error in a function": "def fail(x):\n    return x / 0\nv{n} = {i}\nfail(v{n})",
-    "stderr": "import sys\nprint('out', {i})\nprint('err', {i}, file=sys.stderr)",
+    # Flushed, because a kernel sends its two streams in no fixed order of their own.
+    "stderr": "import sys\nprint('out', {i}, flush=True)\nprint('err', {i}, file=sys.stderr)",
     "display": "from IPython.display import HTML, display\ndisplay(HTML('<b>{i}</b>'))\n'shown'",
     "clear": "from IPython.display import clear_output\nprint('gone')\nclear_output(wait=True)\nprint({i})",
     "await": "import asyncio\nawait asyncio.sleep(0.001)\nv{n} = {i}\nv{n} + 1",

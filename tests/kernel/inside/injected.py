@@ -69,6 +69,7 @@ class Injection:
 
     def install(self) -> None:
         """Put the faults in place; before titan is loaded."""
+        ChatMemory().add("first", [[1.0, 2.0]])  # the first use of torch takes a second, and is not timed
         shell = get_ipython()
         shell.events.register("pre_run_cell", self._next)
         sensors = [
