@@ -30,7 +30,15 @@ SETTLE_SECONDS = 0.3
 
 
 class KernelDiedError(Exception):
-    """The kernel ended, or stopped answering, while a cell was running."""
+    """The kernel ended, or stopped answering, while a cell was running.
+
+    Attributes:
+        exit_code: What the process ended with; None if it has not ended.
+    """
+
+    def __init__(self, text: str, exit_code: int | None) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 @dataclass
@@ -157,9 +165,11 @@ class Kernel:
         if self._process.poll() is not None or time.monotonic() > deadline:
             waiting = "; ".join(repr(entry.cell.body) for entry in self._open.values())
             self._log.flush()
+            exit_code = self._process.poll()
             raise KernelDiedError(
-                f"{self._python}: exit code {self._process.poll()}, waiting for {waiting or 'its start'}\n"
-                + (Path(self._log.name)).read_text()[-2000:]
+                f"{self._python}: exit code {exit_code}, waiting for {waiting or 'its start'}\n"
+                + (Path(self._log.name)).read_text()[-2000:],
+                exit_code,
             )
 
     def _receive(self, socket: zmq.Socket[Any]) -> dict[str, Any]:
