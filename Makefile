@@ -43,6 +43,7 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/energy.py
 
 docs: $(VENV)/.demo
 	$(BIN)/python -m nbconvert --to html --output-dir build/docs example_notebooks/*.ipynb

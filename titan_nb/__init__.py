@@ -19,23 +19,36 @@ if TYPE_CHECKING:
 
     from titan_nb.carbon import zones
     from titan_nb.chat import ChatMemory, process_embeddings
-    from titan_nb.errors import ChatError, ResourceError, SensorError, SettingsError, TitanError
-    from titan_nb.records import Carbon, CellRef, DeviceMemory, Energy, Gap, MemoryUse, Report
+    from titan_nb.comparison import Compared, compare
+    from titan_nb.errors import (
+        BudgetExceeded,
+        ChatError,
+        ResourceError,
+        SensorError,
+        SettingsError,
+        TitanError,
+    )
+    from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, Gap, MemoryUse, Report
+    from titan_nb.repeat import Repeated, measure
     from titan_nb.settings import CarbonConfig, Settings
     from titan_nb.tracker import track
     from titan_nb.views.text import describe
 
 __all__ = [
+    "BudgetExceeded",
     "Carbon",
     "CarbonConfig",
     "CellRef",
     "ChatError",
     "ChatMemory",
+    "Compared",
+    "Cost",
     "DeviceMemory",
     "Energy",
     "Gap",
     "Ledger",
     "MemoryUse",
+    "Repeated",
     "Report",
     "ResourceError",
     "SensorError",
@@ -44,10 +57,12 @@ __all__ = [
     "TitanError",
     "__version__",
     "chat_memory",
+    "compare",
     "describe",
     "history",
     "ledger",
     "load_ipython_extension",
+    "measure",
     "process_embeddings",
     "track",
     "unload_ipython_extension",
@@ -56,22 +71,28 @@ __all__ = [
 
 # Public names and where they live; each room is imported when its name is first used.
 _HOMES = {
+    "BudgetExceeded": "errors",
     "Carbon": "records",
     "CarbonConfig": "settings",
     "CellRef": "records",
     "ChatError": "errors",
     "ChatMemory": "chat",
+    "Compared": "comparison",
+    "Cost": "records",
     "DeviceMemory": "records",
     "Energy": "records",
     "Gap": "records",
     "MemoryUse": "records",
+    "Repeated": "repeat",
     "Report": "records",
     "ResourceError": "errors",
     "SensorError": "errors",
     "Settings": "settings",
     "SettingsError": "errors",
     "TitanError": "errors",
+    "compare": "comparison",
     "describe": "views.text",
+    "measure": "repeat",
     "process_embeddings": "chat",
     "track": "tracker",
     "zones": "carbon",

@@ -3,6 +3,7 @@
 TitanError
 ├── SettingsError   a setting has a value that cannot be used       (also a ValueError)
 ├── SensorError     a device could not be read; carries the remedy
+├── BudgetExceeded  a budget that the user set is spent, so that nothing more is begun
 ├── ResourceError   memory is short for what one of titan's own functions was asked to do
 └── ChatError       the chat memory was given something it cannot store or find (also a ValueError)
 
@@ -12,7 +13,7 @@ into a user's cell by the tracking itself: they come only from functions that th
 
 from __future__ import annotations
 
-__all__ = ["ChatError", "ResourceError", "SensorError", "SettingsError", "TitanError"]
+__all__ = ["BudgetExceeded", "ChatError", "ResourceError", "SensorError", "SettingsError", "TitanError"]
 
 
 class TitanError(Exception):
@@ -34,6 +35,10 @@ class SensorError(TitanError):
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message if not remedy else f"{message} ({remedy})")
         self.remedy = remedy
+
+
+class BudgetExceeded(TitanError):  # noqa: N818 - a state that the user asked for, no fault
+    """A budget that the user set is spent, so that nothing more is begun."""
 
 
 class ResourceError(TitanError):

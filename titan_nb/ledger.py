@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from titan_nb.records import Energy, Gap, Report
+from titan_nb.records import Carbon, Energy, Gap, Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,12 +18,16 @@ __all__ = ["Ledger", "Totals"]
 
 DEFAULT_LIMIT = 10_000
 
+NEWEST = 16
+"""So many reports may still be refined without all of them being added up again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Sums over a session, including the reports that a bounded history has let go.
 
-    Nested windows lie inside their parents and are not counted again.
+    Nested windows lie inside their parents and are not counted again; of windows that overlap, each counts
+    with its part of what all of them took together.
 
     Attributes:
         cells: How many outermost windows there were.
@@ -90,7 +95,11 @@ class Ledger:
     def _clear(self) -> None:
         self._reports: OrderedDict[int, Report] = OrderedDict()
         self._gaps: deque[Gap] = deque(maxlen=self._limit)
-        self._past = Totals()
+        # Reports of overlapping windows, as the totals count them.
+        self._counted: dict[int, Report] = {}
+        # The totals of what was let go; of that and all reports but the newest, which may yet be refined.
+        self._past = self._settled = Totals()
+        self._newest: deque[int] = deque()
 
     def unlock(self) -> None:
         """Take a new lock in a forked child: a thread that is not there any more may hold the old one."""
@@ -124,10 +133,9 @@ class Ledger:
     def totals(self) -> Totals:
         """Sums over the whole session."""
         with self._lock:
-            totals = self._past
-            for report in self._reports.values():
-                if report.parent is None:
-                    totals = totals.with_report(report)
+            totals = self._settled
+            for number in self._newest:
+                totals = self._with(totals, number)
             return totals
 
     def next_number(self) -> int:
@@ -139,7 +147,13 @@ class Ledger:
     def add(self, report: Report) -> None:
         """Append ``report``, or put it in the place of the one with its number."""
         with self._lock:
+            if report.number in self._reports:
+                self._replace(report)
+                return
             self._reports[report.number] = report
+            self._newest.append(report.number)
+            if len(self._newest) > NEWEST:
+                self._settled = self._with(self._settled, self._newest.popleft())
             self._trim()
 
     def refine(self, report: Report) -> bool:
@@ -147,8 +161,36 @@ class Ledger:
         with self._lock:
             if report.number not in self._reports:
                 return False
-            self._reports[report.number] = report
+            self._replace(report)
             return True
+
+    def overlap(
+        self, numbers: Collection[int], seconds: float, cpu_seconds: float, energy: Mapping[str, Energy]
+    ) -> None:
+        """Have the totals count windows that overlapped by what they took together.
+
+        Each counts with the part that its own figure has in the sum of theirs.
+
+        Args:
+            numbers: The outermost windows among them.
+            seconds: Wall time from the first start to the last end, in seconds.
+            cpu_seconds: CPU time in it, in seconds.
+            energy: Energy in it, by device key.
+        """
+        with self._lock:
+            reports = [self._reports[number] for number in numbers if number in self._reports]
+            parts = _divided(energy, reports)
+            wall = sum(report.seconds for report in reports)
+            cpu = sum(report.cpu_seconds for report in reports)
+            for report, part in zip(reports, parts, strict=True):
+                self._counted[report.number] = dataclasses.replace(
+                    report,
+                    seconds=report.seconds * seconds / wall if wall else 0.0,
+                    cpu_seconds=report.cpu_seconds * cpu_seconds / cpu if cpu else 0.0,
+                    energy=part,
+                    carbon=_scaled(report, Energy.sum(part)),
+                )
+            self._settle()
 
     def add_gap(self, gap: Gap) -> None:
         """Append ``gap``."""
@@ -156,6 +198,7 @@ class Ledger:
             self._gaps.append(gap)
             if gap.energy:
                 self._past = self._past.with_gap(gap)
+                self._settled = self._settled.with_gap(gap)
 
     def reset(self) -> None:
         """Forget all reports, gaps and totals; numbers go on, because a window may be open."""
@@ -174,9 +217,63 @@ class Ledger:
 
     def _trim(self) -> None:
         while len(self._reports) > self._limit:
-            _, oldest = self._reports.popitem(last=False)
-            if oldest.parent is None:
-                self._past = self._past.with_report(oldest)
+            oldest = next(iter(self._reports))
+            self._past = self._with(self._past, oldest)
+            if oldest in self._newest:
+                self._newest.remove(oldest)
+                self._settled = self._with(self._settled, oldest)
+            del self._reports[oldest]
+            self._counted.pop(oldest, None)
+
+    def _with(self, totals: Totals, number: int) -> Totals:
+        report = self._counted.get(number, self._reports[number])
+        return totals if report.parent is not None else totals.with_report(report)
+
+    def _replace(self, report: Report) -> None:
+        self._reports[report.number] = report
+        if report.number not in self._newest:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Add up anew what does not change as a rule."""
+        self._settled = self._past
+        for number in self._reports:
+            if number not in self._newest:
+                self._settled = self._with(self._settled, number)
+
+
+def _divided(energy: Mapping[str, Energy], reports: Sequence[Report]) -> list[dict[str, Energy]]:
+    """Return each report's part of ``energy``, in proportion to its own figure for the device."""
+    parts: list[dict[str, Energy]] = [dict(report.energy) for report in reports]
+    for key, whole in energy.items():
+        mine = [part[key].joules if key in part else None for part in parts]
+        known = sum(joules for joules in mine if joules is not None)
+        for part, joules in zip(parts, mine, strict=True):
+            if joules is None or whole.joules is None or whole.low is None or whole.high is None:
+                continue
+            fraction = joules / known if known else 0.0
+            part[key] = dataclasses.replace(
+                part[key],
+                joules=whole.joules * fraction,
+                low=whole.low * fraction,
+                high=whole.high * fraction,
+                idle_joules=None if whole.idle_joules is None else whole.idle_joules * fraction,
+            )
+    return parts
+
+
+def _scaled(report: Report, counted: Energy) -> Carbon | None:
+    """Return the report's carbon for the energy that is counted of it."""
+    whole, carbon = report.total, report.carbon
+    if carbon is None or not whole.joules or counted.joules is None:
+        return carbon
+    grams = carbon.grams * counted.joules / whole.joules
+    return dataclasses.replace(
+        carbon,
+        grams=grams,
+        low=min(grams, carbon.low * (counted.low or 0.0) / (whole.low or 1.0)),
+        high=max(grams, carbon.high * (counted.high or 0.0) / (whole.high or 1.0)),
+    )
 
 
 def _added(sums: dict[str, Energy], parts: object) -> dict[str, Energy]:
@@ -188,5 +285,5 @@ def _added(sums: dict[str, Energy], parts: object) -> dict[str, Energy]:
             continue
         total = Energy.sum({"so far": result[key], "this": part})
         source = part.source if part.joules is not None else result[key].source
-        result[key] = Energy(total.joules, total.low, total.high, total.grade, source)
+        result[key] = dataclasses.replace(total, source=source)
     return result

@@ -8,8 +8,9 @@ hold some of the other's work: both are marked as shared.
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import TYPE_CHECKING
+
+from titan_nb.living import Living
 
 if TYPE_CHECKING:
     from titan_nb.tracker import Run
@@ -23,18 +24,16 @@ class Nesting:
     def __init__(self) -> None:
         self.unlock()
         # Weak: a window whose owner was interrupted between two of its steps must not stay open for ever.
-        self._open: weakref.WeakSet[Run] = weakref.WeakSet()
+        self._open: Living[Run] = Living()
 
     def unlock(self) -> None:
         """Take a new lock, as a forked child must: a thread that is not there may hold the old one."""
         self._lock = threading.Lock()
 
-    def enter(self, run: Run) -> bool:
-        """Take note that ``run`` begins; return whether it is the only open window."""
+    def enter(self, run: Run) -> None:
+        """Take note that ``run`` begins."""
         with self._lock:
-            alone = not self._open
             self._open.add(run)
-            return alone
 
     def leave(self, run: Run) -> int | None:
         """Take note that ``run`` ends; return the number of the window that it lies in, or None.
@@ -45,7 +44,7 @@ class Nesting:
         with self._lock:
             if run not in self._open:
                 return None
-            self._open.remove(run)
+            self._open.discard(run)
             others = sorted(self._open, key=lambda other: other.number)
             for other in others:
                 if other.number > run.number:  # it began after us and goes on

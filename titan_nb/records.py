@@ -6,7 +6,7 @@ All of them are immutable, know nothing but sums of themselves, and survive a ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ __all__ = [
     "SCHEMA",
     "Carbon",
     "CellRef",
+    "Cost",
     "DeviceMemory",
     "Energy",
     "Gap",
@@ -53,6 +54,7 @@ class Energy:
         high: Upper end of the interval in joules; None when unknown.
         grade: How far the figure can be trusted; see `GRADES`.
         source: Which counter or model it comes from, or why it is unknown.
+        idle_joules: What of ``joules`` the device would have used with nobody at work; None when unknown.
     """
 
     joules: float | None
@@ -60,6 +62,7 @@ class Energy:
     high: float | None
     grade: Grade
     source: str
+    idle_joules: float | None = None
 
     @classmethod
     def unknown(cls, why: str) -> Energy:
@@ -85,7 +88,14 @@ class Energy:
             high=sum(part.high or 0.0 for part in known.values()),
             grade=max((part.grade for part in known.values()), key=GRADES.index),
             source=source,
+            idle_joules=_sum(part.idle_joules for part in known.values()),
         )
+
+
+def _sum(parts: Iterable[float | None]) -> float | None:
+    """Return the sum of the parts that are known; None when none is."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,8 @@ class Carbon:
         zone: The zone whose intensity it is, or None when the user gave the intensity.
         source: Where the intensity comes from.
         year: The year of the intensity, or None when it has none.
+        pue: Power usage effectiveness of the data centre, by which the grams are already multiplied.
+        kind: *average* or *marginal*, of the intensity.
     """
 
     grams: float
@@ -158,6 +170,27 @@ class Carbon:
     zone: str | None
     source: str
     year: int | None
+    pue: float = 1.0
+    kind: Literal["average", "marginal"] = "average"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the energy of one window cost.
+
+    Attributes:
+        amount: Best estimate, in ``currency``.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        currency: What the user calls his currency, such as ``EUR``; None when he did not say.
+        source: The price that was used, and where it comes from.
+    """
+
+    amount: float
+    low: float
+    high: float
+    currency: str | None
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +228,8 @@ class Report:
         chat: What was put into the chat memory, in words; None when the cell did not ask for it.
         parent: Number of the report of the window around this one; None for an outermost window.
         shared_window: Whether another window was open in another thread at the same time.
+        budget: What there is to say of a budget, such as ``stopped: 5.2 kJ of 5 kJ``; None as a rule.
+        cost: What the energy cost, or None when no price is known.
     """
 
     number: int
@@ -212,6 +247,8 @@ class Report:
     chat: str | None = None
     parent: int | None = None
     shared_window: bool = False
+    budget: str | None = None
+    cost: Cost | None = None
 
     @property
     def total(self) -> Energy:
@@ -246,6 +283,8 @@ class Report:
             cell, carbon = values["cell"], values["carbon"]
             values["cell"] = None if cell is None else CellRef(**cell)
             values["carbon"] = None if carbon is None else Carbon(**carbon)
+            cost = values.get("cost")
+            values["cost"] = None if cost is None else Cost(**cost)
             values["energy"] = {key: Energy(**part) for key, part in values["energy"].items()}
             values["memory"] = MemoryUse(
                 {key: DeviceMemory(**part) for key, part in values["memory"].items()}
@@ -272,7 +311,8 @@ class Gap:
 
     Attributes:
         after: Number of the report before the gap.
-        before: Number of the report after the gap.
+        before: Number of the report after the gap; the same number stands for a window that was dropped,
+            which has no report.
         seconds: Length in seconds.
         energy: Energy by device key, of devices that have a counter; models have none and are left out.
     """

@@ -22,6 +22,7 @@ COLUMNS = (
     "energy_joules",
     "energy_low_joules",
     "energy_high_joules",
+    "energy_idle_joules",
     "energy_grade",
     "energy_unknown",
     "co2e_grams",
@@ -31,6 +32,13 @@ COLUMNS = (
     "zone",
     "carbon_source",
     "carbon_year",
+    "carbon_kind",
+    "pue",
+    "cost",
+    "cost_low",
+    "cost_high",
+    "cost_currency",
+    "cost_source",
     "gpu_peak_bytes",
     "gpu_kept_bytes",
     "ram_peak_bytes",
@@ -38,7 +46,11 @@ COLUMNS = (
     "parent",
     "shared_window",
 )
-"""Names of the columns; ``energy_unknown`` lists the keys of the devices that are missing from the sum."""
+"""Names of the columns.
+
+``energy_unknown`` lists the keys of the devices that are missing from the sum, ``energy_idle_joules`` is over
+the devices whose idle power is known. ``pue`` is in the grams already; ``cost`` is in ``cost_currency``.
+"""
 
 
 def row(report: Report) -> dict[str, Any]:
@@ -46,7 +58,7 @@ def row(report: Report) -> dict[str, Any]:
 
     Peaks of several GPUs are added up, though they need not have come at the same moment.
     """
-    total, carbon, cell = report.total, report.carbon, report.cell
+    total, carbon, cost, cell = report.total, report.carbon, report.cost, report.cell
     gpus, ram = _memory(report, "gpu"), _memory(report, "ram")
     unknown = [key for key, part in report.energy.items() if part.joules is None]
     return {
@@ -62,6 +74,7 @@ def row(report: Report) -> dict[str, Any]:
         "energy_joules": total.joules,
         "energy_low_joules": total.low,
         "energy_high_joules": total.high,
+        "energy_idle_joules": total.idle_joules,
         "energy_grade": total.grade,
         "energy_unknown": ", ".join(unknown),
         "co2e_grams": None if carbon is None else carbon.grams,
@@ -71,6 +84,13 @@ def row(report: Report) -> dict[str, Any]:
         "zone": None if carbon is None else carbon.zone,
         "carbon_source": None if carbon is None else carbon.source,
         "carbon_year": None if carbon is None else carbon.year,
+        "carbon_kind": None if carbon is None else carbon.kind,
+        "pue": None if carbon is None else carbon.pue,
+        "cost": None if cost is None else cost.amount,
+        "cost_low": None if cost is None else cost.low,
+        "cost_high": None if cost is None else cost.high,
+        "cost_currency": None if cost is None else cost.currency,
+        "cost_source": None if cost is None else cost.source,
         "gpu_peak_bytes": sum(part.peak_bytes for part in gpus) if gpus else None,
         "gpu_kept_bytes": sum(part.kept_bytes for part in gpus) if gpus else None,
         "ram_peak_bytes": sum(part.peak_bytes for part in ram) if ram else None,

@@ -7,35 +7,23 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from titan_nb.carbon.intensity import Intensity, carbon_of, resolve, unknown_note
-from titan_nb.energy import Meter, Window
+from titan_nb.carbon import refresh, resolve
+from titan_nb.energy import Meter, Stretch, Window
+from titan_nb.errors import SettingsError
 from titan_nb.ledger import Ledger
-from titan_nb.memory.peaks import Peaks, Scope
+from titan_nb.memory.peaks import Peaks
 from titan_nb.nesting import Nesting
-from titan_nb.records import CellRef, Energy, Gap, Measurement, MemoryUse, Outcome, Report
+from titan_nb.records import CellRef, Energy, Gap, Measurement
+from titan_nb.run import Run, outcome_of
 from titan_nb.settings import CarbonConfig, Settings
 
 __all__ = ["Run", "Tracker", "check", "default", "outcome_of", "track"]
 
-SHARED = "another window was open at the same time: energy and CPU time are those of the whole process"
-
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def outcome_of(error: BaseException | type[BaseException] | None) -> tuple[Outcome, str | None]:
-    """Return the outcome that ``error`` stands for, and the name of its class."""
-    if error is None:
-        return "ok", None
-    kind = error if isinstance(error, type) else type(error)
-    # An interrupt reaches a cell with a top-level await as the cancellation of its task.
-    interrupted = issubclass(kind, KeyboardInterrupt) or kind.__name__ == "CancelledError"
-    return ("interrupted" if interrupted else "error"), kind.__name__
 
 
 def check(carbon: CarbonConfig) -> None:
@@ -45,137 +33,6 @@ def check(carbon: CarbonConfig) -> None:
         SettingsError: If its zone is not known.
     """
     resolve(carbon)
-
-
-class Run:
-    """One open window; the only mutable object on the way from a cell to its report."""
-
-    def __init__(
-        self,
-        tracker: Tracker,
-        number: int,
-        cell: CellRef | None,
-        settings: Settings,
-        intensity: Intensity | None,
-        scope: Scope,
-    ) -> None:
-        self.number = number
-        self.cell = cell
-        self.settings = settings
-        self.intensity = intensity
-        self.shared = False
-        self.report: Report | None = None
-        self.thread = threading.get_ident()
-        self.notes: list[str] = []
-        self.chat: str | None = None
-        self._tracker = tracker
-        self._parent: int | None = None
-        self._scope = scope
-        self._memory: MemoryUse | None = None
-        self._measurement: Measurement | None = None
-        self._listener: Callable[[Report], None] | None = None
-        self._started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        # Last, so that nothing of ours lies between the first reading and the user's code.
-        self.window: Window = tracker.meter.begin()
-
-    def change(self, settings: Settings) -> None:
-        """Replace the settings of the open window.
-
-        Raises:
-            SettingsError: If the zone is not known; the old settings stay.
-        """
-        self.intensity = resolve(settings.carbon)
-        self.settings = settings
-
-    def close(self) -> None:
-        """End the measurement; what follows until `finish` costs the user's figures nothing."""
-        if self._measurement is None:
-            self._measurement = self.window.end()
-            self._memory = self._scope.close()
-            self._parent = self._tracker.ended(self)
-
-    def finish(self, outcome: Outcome = "ok", error: str | None = None) -> Report:
-        """Close the window and write its report into the ledger; later calls return the same report."""
-        self.close()
-        if self.report is None:
-            self.report = self._build(cast("Measurement", self._measurement), outcome, error)
-            self._tracker.ledger.add(self.report)
-            self.window.refined(self._refine)
-        return self.report
-
-    def drop(self) -> None:
-        """Close the window without a report."""
-        self.close()
-
-    def settle(self, timeout: float = 1.0) -> Report:
-        """Return the report once the counters' late readings are in, or after ``timeout`` seconds.
-
-        Args:
-            timeout: Longest wait in seconds.
-        """
-        report = self.finish()
-        # The sampler's own call of `_refine` may still be on its way.
-        self._refine(self.window.settle(timeout))
-        return self.report or report
-
-    def when_refined(self, shown: Report, listener: Callable[[Report], None]) -> None:
-        """Call ``listener`` once with the refined report, also if it came after ``shown`` was read."""
-        with self._tracker.lock:
-            self._listener = listener
-            late = self.report if self.report is not shown else None
-            if late is not None:
-                self._listener = None
-        if late is not None:
-            listener(late)
-
-    def __repr__(self) -> str:
-        return f"<Run {self.number}: {'open' if self.report is None else self.report.outcome}>"
-
-    def _refine(self, measurement: Measurement) -> None:
-        """Take late readings in; called on the sampler's thread, and by who waits for them."""
-        with self._tracker.lock:
-            if self.report is None or measurement is self._measurement:
-                return
-            self._measurement = measurement
-            self.report = refined = self._build(measurement, self.report.outcome, self.report.error)
-            listener, self._listener = self._listener, None
-        self._tracker.ledger.refine(refined)
-        if listener is not None:
-            listener(refined)
-
-    def _build(self, measurement: Measurement, outcome: Outcome, error: str | None) -> Report:
-        notes = (*measurement.warnings, *self.notes)
-        memory = self._memory or MemoryUse({})
-        if not memory.devices:
-            notes = (*notes, "memory unknown: it could not be read in time")
-        energy = dict(measurement.energy)
-        if self.shared:
-            # Nobody can tell whose work it was: ours is anything from nothing to all of it.
-            energy = {
-                key: part if part.low is None else replace(part, low=0.0) for key, part in energy.items()
-            }
-            notes = (*notes, SHARED)
-        total = Energy.sum(energy)
-        carbon = None if self.intensity is None else carbon_of(total, self.intensity)
-        if self.intensity is None and total.joules is not None:
-            notes = (*notes, unknown_note(total))
-        return Report(
-            number=self.number,
-            cell=self.cell,
-            label=self.settings.label,
-            outcome=outcome,
-            error=error,
-            started=self._started,
-            seconds=measurement.seconds,
-            cpu_seconds=measurement.cpu_seconds,
-            energy=energy,
-            carbon=carbon,
-            memory=memory,
-            notes=notes,
-            chat=self.chat,
-            parent=self._parent,
-            shared_window=self.shared,
-        )
 
 
 class Tracker:
@@ -195,7 +52,10 @@ class Tracker:
         self.peaks = peaks or Peaks(every=self.meter.sampler.every)
         self.lock = threading.Lock()
         self._nesting = Nesting()
-        self._last: Run | None = None
+        # The last outermost window that ended, and those since no other one was open; the first among them.
+        self._last = 0
+        self._together: list[int] = []
+        self._first: Window | None = None
 
     def begin(self, cell: CellRef | None = None, settings: Settings | None = None) -> Run:
         """Open a window.
@@ -209,11 +69,13 @@ class Tracker:
         """
         settings = settings or Settings()
         intensity = resolve(settings.carbon)
+        refresh(settings.carbon)
         scope = self.peaks.open(exact_host=settings.exact_host_peak)
         run = Run(self, self.ledger.next_number(), cell, settings, intensity, scope)
-        last, self._last = self._last, None
-        if self._nesting.enter(run) and last is not None:
-            self._add_gap(last, run)
+        self._nesting.enter(run)
+        gap = run.window.gap
+        if gap is not None:
+            gap.when_final(functools.partial(self._add_gap, self._last, run.number, gap))
         return run
 
     def unlock(self) -> None:
@@ -225,7 +87,8 @@ class Tracker:
     def close(self) -> None:
         """Let go of threads and file descriptors; the next window takes them again."""
         self._nesting.clear()
-        self._last = None
+        self._together.clear()
+        self._first = None
         self.meter.close()
         self.peaks.close()
 
@@ -233,16 +96,44 @@ class Tracker:
         """Take note that ``run`` has ended; return the number of the window that it lies in."""
         parent = self._nesting.leave(run)
         if parent is None:
-            self._last = run
+            self._last = run.number
+            self._together.append(run.number)
+        window, tail = run.window, run.window.tail
+        if not window.last:
+            self._first = window if tail is not None else self._first
+            return parent
+        together, self._together = self._together, []
+        first, self._first = self._first, None
+        if tail is not None and first is not None and len(together) > 1:
+            tail.when_final(functools.partial(self._add_overlap, together, first, window, tail))
         return parent
 
-    def _add_gap(self, last: Run, run: Run) -> None:
-        ended = last.window.ended
-        if ended is None:
-            return
-        seconds = max(0.0, run.window.started - ended)
-        energy = self.meter.between(last.window, run.window)
-        self.ledger.add_gap(Gap(after=last.number, before=run.number, seconds=seconds, energy=energy))
+    def dropped(self, run: Run) -> None:
+        """Take note that ``run`` has ended without a report."""
+        window = run.window
+
+        def add(measurement: Measurement) -> None:
+            energy = {key: part for key, part in measurement.energy.items() if key in window.counters}
+            self.ledger.add_gap(Gap(run.number, run.number, measurement.seconds, energy))
+
+        if window.counters:
+            if window.final:
+                add(window.end())
+            else:
+                window.refined(add)
+
+    def _add_gap(self, after: int, before: int, gap: Stretch) -> None:
+        self.ledger.add_gap(Gap(after, before, gap.ended - gap.started, gap.energy))
+
+    def _add_overlap(self, together: list[int], first: Window, last: Window, tail: Stretch) -> None:
+        rest = tail.energy | last.models_since(first)
+        energy = {
+            key: Energy.sum({"first": part, "rest": rest[key]}) if key in rest else part
+            for key, part in first.end().energy.items()
+        }
+        seconds = (last.ended or last.started) - first.started
+        cpu_seconds = first.end().cpu_seconds + last.cpu_seconds_since(first)
+        self.ledger.overlap(together, seconds, cpu_seconds, rest | energy)
 
 
 @functools.cache
@@ -313,7 +204,11 @@ def track(function: Callable[P, T], /) -> Callable[P, T]: ...
 
 @overload
 def track(
-    *, label: str | None = None, zone: str | None = None, grams_per_kwh: float | None = None
+    *,
+    label: str | None = None,
+    zone: str | None = None,
+    grams_per_kwh: float | None = None,
+    carbon: CarbonConfig | None = None,
 ) -> Tracking: ...
 
 
@@ -324,6 +219,7 @@ def track(
     label: str | None = None,
     zone: str | None = None,
     grams_per_kwh: float | None = None,
+    carbon: CarbonConfig | None = None,
 ) -> Callable[P, T] | Tracking:
     """Measure a block or a function.
 
@@ -335,10 +231,16 @@ def track(
         label: A name for the block; a function's own name by default.
         zone: Country whose grid is used for the carbon, as an ISO 3166-1 alpha-2 code.
         grams_per_kwh: An explicit intensity in g CO2e per kWh, instead of a zone.
+        carbon: All there is to say on carbon and cost, instead of the two above.
 
     Raises:
-        SettingsError: On entry, if the zone is not known or the intensity is out of range.
+        SettingsError: If the intensity is out of range, or two ways to give it are mixed; on entry, if the
+            zone is not known.
         TypeError: If ``function`` is a generator function.
     """
-    tracking = Tracking(Settings(label=label, carbon=CarbonConfig(zone=zone, grams_per_kwh=grams_per_kwh)))
+    if carbon is None:
+        carbon = CarbonConfig(zone=zone, grams_per_kwh=grams_per_kwh)
+    elif zone is not None or grams_per_kwh is not None:
+        raise SettingsError("track takes zone= and grams_per_kwh=, or carbon= that holds them, not both")
+    tracking = Tracking(Settings(label=label, carbon=carbon))
     return tracking if function is None else tracking(function)

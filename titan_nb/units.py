@@ -22,6 +22,8 @@ __all__ = [
     "joule_parts",
     "joules",
     "joules_at_most",
+    "money_at_most",
+    "money_parts",
     "seconds",
 ]
 
@@ -34,7 +36,10 @@ _MINUS = "\N{MINUS SIGN}"
 _DASH = "\N{EN DASH}"
 _DIGITS = 3
 _SMALLEST = Decimal("0.001")
+_SMALLEST_MONEY = Decimal("0.000001")
 _LARGEST = Decimal(1_000_000)
+# From here on a bound has too many digits: it reads better in its own unit, 0.7 J (0–30).
+_MANY = 10_000
 
 # Rising: the size from which a unit is used, the size of the unit itself, its name.
 _Scale = tuple[tuple[Decimal, Decimal, str], ...]
@@ -101,6 +106,19 @@ def grams_at_most(high: float | None) -> str:
     return _at_most(high, _GRAMS)
 
 
+def money_parts(
+    value: float | None, low: float | None = None, high: float | None = None, currency: str | None = None
+) -> tuple[str, str]:
+    """Return ``("0.00067 EUR", "0.00057–0.00076")``; without a currency the figures stand alone."""
+    amount, interval = _parts(value, low, high, _money(currency), _SMALLEST_MONEY)
+    return amount.rstrip(), interval
+
+
+def money_at_most(high: float | None, currency: str | None = None) -> str:
+    """Return an upper bound as text, rounded up to two digits, such as ``≤ 0.00031 EUR``."""
+    return _at_most(high, _money(currency), _SMALLEST_MONEY).rstrip()
+
+
 @_exactly
 def seconds(value: float | None) -> str:
     """Return a time in seconds as text: ``12.3 s``, ``1 min 5 s``, ``2 h 3 min``, ``3 d 4 h``."""
@@ -145,6 +163,10 @@ def byte_size(count: float | None, *, signed: bool = False) -> str:
     return f"{sign}{text} {_BYTES[power]}"
 
 
+def _money(currency: str | None) -> _Scale:
+    return _scale(("0", "1", currency or ""))
+
+
 def _joined(parts: tuple[str, str]) -> str:
     amount, interval = parts
     return f"{amount} ({interval})" if interval else amount
@@ -156,22 +178,32 @@ def _number(value: float | None) -> Decimal | None:
 
 
 @_exactly
-def _parts(value: float | None, low: float | None, high: float | None, scale: _Scale) -> tuple[str, str]:
+def _parts(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    scale: _Scale,
+    smallest: Decimal = _SMALLEST,
+) -> tuple[str, str]:
     number, bottom, top = _number(value), _number(low), _number(high)
     if number is None:
         return UNKNOWN, ""
     if bottom is None or top is None or bottom >= top:
         amount, size, name = _pick(number, None, scale, number)
-        return f"{_text(amount, number / size)} {name}", ""
+        return f"{_text(amount, number / size, smallest)} {name}", ""
     # The last digit shown is of the size of half the interval: 1.84 (1.79–1.90), 2 (1–3).
     place = ((top - bottom) / 2).adjusted()
     reference = number or max(abs(bottom), abs(top))
     amount, size, name = _pick(number, place, scale, reference)
+    widest = max(abs(bottom), abs(top))
+    if widest >= _MANY * size:
+        reference = widest
+        amount, size, name = _pick(number, place, scale, reference)
     # A value near one end must not be rounded out of its own interval.
     while not bottom <= amount * size <= top and place > number.adjusted() - _DIGITS + 1:
         place -= 1
         amount, size, name = _pick(number, place, scale, reference)
-    text = f"{_text(amount, number / size)} {name}"
+    text = f"{_text(amount, number / size, smallest)} {name}"
     place -= size.adjusted()
     bottom, top = bottom / size, top / size
     if number and _rounded(bottom, place) == _rounded(top, place) == amount:
@@ -181,19 +213,19 @@ def _parts(value: float | None, low: float | None, high: float | None, scale: _S
         place -= 1
     place = max(place, max(abs(bottom), abs(top)).adjusted() - _DIGITS + 1)
     shown = (_rounded(bottom, place, ROUND_FLOOR), _rounded(top, place, ROUND_CEILING))
-    bounds = [_text(rounded, bound) for rounded, bound in zip(shown, (bottom, top), strict=True)]
+    bounds = [_text(rounded, bound, smallest) for rounded, bound in zip(shown, (bottom, top), strict=True)]
     return text, _DASH.join(bounds)
 
 
 @_exactly
-def _at_most(high: float | None, scale: _Scale) -> str:
+def _at_most(high: float | None, scale: _Scale, smallest: Decimal = _SMALLEST) -> str:
     number = _number(high)
     if number is None:
         return UNKNOWN
     amount, size, name = _pick(number, number.adjusted() - 1, scale, number, ROUND_CEILING)
     if len(amount.as_tuple().digits) > 2:
         amount = amount.quantize(Decimal(1).scaleb(_exponent(amount) + 1))  # 0.999 became 1.00
-    text = _text(amount, number / size)
+    text = _text(amount, number / size, smallest)
     return f"{text} {name}" if text.startswith("<") else f"≤ {text} {name}"
 
 
@@ -236,9 +268,9 @@ def _exponent(number: Decimal) -> int:
     return int(number.as_tuple().exponent)
 
 
-def _text(rounded: Decimal, exact: Decimal) -> str:
+def _text(rounded: Decimal, exact: Decimal, smallest: Decimal = _SMALLEST) -> str:
     """Write ``rounded``; ``exact`` tells a true zero from what is only too small to be shown."""
-    if exact and abs(exact) < _SMALLEST:
-        return f"<{_SMALLEST}" if exact > 0 else f">{_MINUS}{_SMALLEST}"
+    if exact and abs(exact) < smallest:
+        return f"<{smallest:f}" if exact > 0 else f">{_MINUS}{smallest:f}"
     text = f"{rounded:f}" if abs(rounded) < _LARGEST else f"{rounded:.2e}"
     return text.replace("-", _MINUS, 1) if rounded < 0 else text

@@ -99,7 +99,7 @@ SLOW_SENSOR = """\
 import time
 from titan_nb import tracker
 from titan_nb.energy import FakeSensor, Meter
-from titan_nb.energy.discover import Discovery
+from titan_nb.energy.probes import Discovery
 pause_seconds = 0
 class Slow(FakeSensor):
     def read(self):

@@ -11,15 +11,17 @@ import titan_nb
 
 PACKAGE = Path(titan_nb.__file__).parent
 
-EVERYWHERE = {"errors", "units", "settings", "host", "kept_file", "_version"}
+EVERYWHERE = {"errors", "units", "settings", "host", "kept_file", "living", "_version"}
 ALLOWED = {
     "__init__": None,  # binds public names lazily, from every room
     "errors": set(),
     "units": set(),
     "host": set(),
     "kept_file": set(),
+    "living": set(),
     "_version": set(),
-    "settings": set(),
+    "budget": set(),
+    "settings": {"budget"},
     "records": set(),
     "rows": {"records"},
     "ledger": {"records", "rows"},
@@ -29,8 +31,15 @@ ALLOWED = {
     "chat": {"memory"},
     "views": {"records", "rows"},
     "nesting": set(),
-    "tracker": {"ledger", "energy", "carbon", "memory", "records", "nesting"},
-    "notebook": {"tracker", "ledger", "views", "chat", "memory", "records"},
+    "run": {"tracker", "energy", "carbon", "memory", "records"},
+    "tracker": {"ledger", "energy", "carbon", "memory", "records", "nesting", "run"},
+    "repeat": {"tracker", "records"},
+    "comparison": {"records", "repeat"},
+    "audit": {"ledger", "records", "carbon"},
+    "notebook": {
+        *("tracker", "ledger", "views", "chat", "memory", "records"),
+        *("audit", "budget", "carbon", "comparison", "repeat", "energy"),
+    },
 }
 ONLY_IN = {
     "IPython": "notebook/",

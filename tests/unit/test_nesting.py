@@ -29,7 +29,7 @@ class Stage:
     def open(self, **kwargs: Any) -> Window:
         self.opened += 1
         window = Window(self.opened, **kwargs)
-        self.alone = self.nesting.enter(window)  # type: ignore[arg-type]
+        self.nesting.enter(window)  # type: ignore[arg-type]
         return window
 
     def close(self, window: Window) -> int | None:
@@ -45,17 +45,6 @@ def test_blocks_in_one_thread_nest(stage: Stage) -> None:
     outer, middle, inner = stage.open(), stage.open(), stage.open()
     assert [stage.close(window) for window in (inner, middle, outer)] == [2, 1, None]
     assert not any(window.shared for window in (outer, middle, inner))
-
-
-def test_only_the_first_of_several_is_alone(stage: Stage) -> None:
-    first = stage.open()
-    assert stage.alone
-    stage.open()
-    assert not stage.alone
-    stage.close(first)
-    stage.nesting.clear()
-    stage.open()
-    assert stage.alone
 
 
 def test_blocks_of_threads_inside_a_cell_are_part_of_it(stage: Stage) -> None:
@@ -108,7 +97,6 @@ def test_a_window_that_is_given_up_is_not_open(stage: Stage) -> None:
     del lost
     gc.collect()
     later = stage.open()
-    assert stage.alone
     assert stage.close(later) is None
 
 

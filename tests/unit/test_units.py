@@ -33,6 +33,8 @@ def significant(text: str) -> int:
     ("figures", "text"),
     [
         ((1840, 1790, 1900), "1.84 kJ (1.79–1.90)"),
+        ((0.7, 0, 30), "0.7 J (0–30)"),
+        ((0.7, 0, 7.1), "700 mJ (0–7100)"),
         ((2000, 1000, 3000), "2 kJ (1–3)"),
         ((0.00031,), "0.31 mJ"),
         ((1840,), "1.84 kJ"),
@@ -243,3 +245,27 @@ def test_the_users_decimal_context_is_neither_used_nor_touched() -> None:
         units.seconds(3725.4),
         units.joules_at_most(98.76),
     ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "shown"),
+    [
+        ((0.000669, 0.00057, 0.00076, "EUR"), ("0.00067 EUR", "0.00057–0.00076")),
+        ((0.0000669, 0.0000574, 0.000076, "EUR"), ("0.000067 EUR", "0.0000574–0.0000760")),
+        ((12.5, 12.5, 12.5, None), ("12.5", "")),
+        ((1e-9, 0.0, 2e-9, "EUR"), ("<0.000001 EUR", "0–<0.000001")),
+        ((0.0, 0.0, 0.0, "EUR"), ("0 EUR", "")),
+        ((None, None, None, "EUR"), ("unknown", "")),
+    ],
+)
+def test_money(
+    figures: tuple[float | None, float | None, float | None, str | None], shown: tuple[str, str]
+) -> None:
+    assert units.money_parts(*figures) == shown
+
+
+def test_money_at_most() -> None:
+    assert units.money_at_most(0.000302, "EUR") == "≤ 0.00031 EUR"
+    assert units.money_at_most(3.04) == "≤ 3.1"
+    assert units.money_at_most(1e-9, "EUR") == "<0.000001 EUR"
+    assert units.money_at_most(None, "EUR") == "unknown"

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.table_scripts import committed, load
 
 
-@pytest.fixture(params=["make_country_intensities", "make_cpu_threads"])
+@pytest.fixture(params=["make_country_intensities", "make_cpu_threads", "make_us_states"])
 def script(request: pytest.FixtureRequest) -> ModuleType:
     return load(request.param)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from titan_nb.energy.discover import Discovery, Finding, discover
+from titan_nb.energy.books import Stretch
 from titan_nb.energy.meter import Meter
+from titan_nb.energy.probes import Discovery, Finding, discover
 from titan_nb.energy.sampler import Sampler
-from titan_nb.energy.sensors import Reading, Sensor
+from titan_nb.energy.sensors import Counter, Reading, Sensor
 from titan_nb.energy.sensors.fake import FakeSensor
+from titan_nb.energy.trace import Trace
 from titan_nb.energy.window import Window
 
 __all__ = [
+    "Counter",
     "Discovery",
     "FakeSensor",
     "Finding",
@@ -17,6 +20,8 @@ __all__ = [
     "Reading",
     "Sampler",
     "Sensor",
+    "Stretch",
+    "Trace",
     "Window",
     "discover",
 ]

@@ -1,60 +1,100 @@
-"""From two readings of a ticking counter to an interval that holds the truth; pure arithmetic."""
+"""From the steps of a ticking counter to an interval that holds the truth; pure arithmetic."""
 
 from __future__ import annotations
 
-from titan_nb.energy.sensors import Reading
-from titan_nb.errors import SensorError
-from titan_nb.records import Energy
+import math
+from typing import TYPE_CHECKING
 
-__all__ = ["MAX_WATTS", "bracket"]
+if TYPE_CHECKING:
+    from titan_nb.energy.steps import Step
+
+__all__ = ["MAX_WATTS", "Bracket"]
 
 MAX_WATTS = 100_000.0
 """A bound in watts that no single device comes near, so what is above it is nonsense (a counter of 1e30).
 
-It is also the power allowed for at the edges of a window where a device does not tell its own limit.
+It is also the power allowed for where a device does not tell its own limit.
 """
 
 
-def bracket(
-    begin: Reading,
-    end: Reading,
-    started: float,
-    ended: float,
-    *,
-    limit_watts: float,
-    tick_seconds: float,
-    source: str,
-) -> Energy:
-    """Return the energy of a window by a counter that moves in ticks, with an interval that holds the truth.
+class Bracket:
+    """The interval of one window by one counter.
 
-    A counter shows the energy up to its last tick, which is up to ``tick_seconds`` old, and a reading lies
-    somewhat before or after the edge of the window that it stands for. The device draws between zero and
-    ``limit_watts``, so with T the tick, P the limit, b and e the offsets of the two readings from their
-    edges (positive: late)::
+    With c(t) the counter at a tick, t0 and t1 the edges of the window::
 
-        delta - P (T + max(0, -b) + max(0, e))  <=  energy  <=  delta + P (T + max(0, b) + max(0, -e))
+        low  = c(last tick <= t1) - c(first tick >= t0), at least 0
+        high = c(first tick >= t1) - c(last tick <= t0)
 
-    clamped at zero below. A window shorter than a tick is graded *bounded*: its counter may not have moved
-    at all, so only the upper end says anything.
+    So a step wholly inside counts for both, one across an edge for ``high`` alone. A counter that integrates
+    all of the power has the truth between the two, whatever the load. A tick is seen between two looks; one
+    that may lie on either side of an edge is taken to make the interval wider.
+
+    A counter that looks only in a part of the time (``duty`` below 1) adds two terms. At the edges it may
+    not have looked while the window's work ran: there ``high`` allows for the highest power seen in the
+    window, or for the device's limit if no step lay wholly inside. In between it misses changes: a step that
+    differs from the one before it by d joules may be wrong by (1 - duty) d, beyond what ticks that come early
+    or late explain. These errors are independent, so they are added in quadrature, and twice their sum widens
+    both ends.
 
     Args:
-        begin: Reading near the start, value in joules.
-        end: Reading near the end, value in joules.
         started: Start of the window in seconds.
-        ended: End of the window in seconds.
-        limit_watts: The most that the device draws, in watts.
-        tick_seconds: The longest time between two ticks, in seconds.
-        source: Which counter it is, for the report.
-
-    Raises:
-        SensorError: If the counter went backwards.
+        duty: The part of the time in which the counter looks, above 0 and at most 1.
     """
-    delta = end.value - begin.value
-    if delta < 0:
-        raise SensorError("the counter went backwards")
-    late_begin, late_end = begin.at - started, end.at - ended
-    below = limit_watts * (tick_seconds + max(0.0, -late_begin) + max(0.0, late_end))
-    above = limit_watts * (tick_seconds + max(0.0, late_begin) + max(0.0, -late_end))
-    if ended - started < tick_seconds:
-        return Energy(delta, 0.0, delta + above, "bounded", f"{source}; shorter than a tick of the counter")
-    return Energy(delta, max(0.0, delta - below), delta + above, "measured", source)
+
+    __slots__ = (
+        "_changes",
+        "_duty",
+        "_edges",
+        "_peak_watts",
+        "_previous",
+        "ended",
+        "high",
+        "inside",
+        "low",
+        "started",
+    )
+
+    def __init__(self, started: float, duty: float = 1.0) -> None:
+        self.started = started
+        self.ended = math.inf
+        self.low = self.high = 0.0
+        self.inside = 0
+        self._duty = duty
+        self._edges: list[tuple[float, float]] = []
+        self._peak_watts = 0.0
+        self._previous: float | None = None
+        self._changes = 0.0
+
+    def add(self, step: Step) -> None:
+        """Take in a step; one that is wholly outside changes nothing."""
+        if step.end.latest <= self.started or step.begin.earliest >= self.ended:
+            return
+        self.high += step.joules
+        watts = step.joules / step.seconds if step.seconds > 0 else 0.0
+        if step.begin.earliest < self.started or step.end.latest > self.ended:
+            overlap = min(step.end.latest, self.ended) - max(step.begin.earliest, self.started)
+            self._edges.append((max(0.0, overlap), step.joules))
+            return
+        self.low += step.joules
+        self.inside += 1
+        if step.seconds > 0:
+            self._peak_watts = max(self._peak_watts, step.joules / (step.seconds + step.slack_seconds))
+        if self._previous is not None:
+            change = (
+                abs(watts - self._previous) * step.seconds - max(watts, self._previous) * step.slack_seconds
+            )
+            self._changes += ((1 - self._duty) * max(0.0, change)) ** 2
+        self._previous = watts
+
+    def interval(self, limit_watts: float) -> tuple[float, float]:
+        """Return both ends in joules.
+
+        Args:
+            limit_watts: The most that the device draws, in watts.
+        """
+        if self._duty >= 1:
+            return self.low, self.high
+        watts = self._peak_watts if self.inside else limit_watts
+        unseen = sum(max(0.0, watts * seconds - joules) for seconds, joules in self._edges)
+        changes = 2 * math.sqrt(self._changes)
+        return max(0.0, self.low - changes), self.high + unseen + changes

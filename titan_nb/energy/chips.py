@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import itertools
+import os
 import platform
 import re
 import statistics
@@ -19,9 +20,13 @@ from pathlib import Path
 
 from titan_nb.errors import SensorError
 
-__all__ = ["Cpu", "ThreadWatts", "clean", "eco2ai_table", "look_up", "this_cpu"]
+__all__ = ["EVERY_FAMILY", "Cpu", "ThreadWatts", "clean", "eco2ai_table", "look_up", "this_cpu"]
 
+_WINDOWS = os.name == "nt"
 THREADS_TABLE = Path(__file__).parent / "tables" / "cpu_threads.csv"
+
+EVERY_FAMILY = "every family"
+"""Stands for the family of a chip of which nothing is known but that it is one."""
 
 # What a kernel or a table adds to the name of a chip.
 _NOISE = (
@@ -60,6 +65,7 @@ class ThreadWatts:
         high: The highest.
         chips: How many chips the name fits; one when it is certain.
         family: The beginning of the name that fits them, where the whole name fits none; empty as a rule.
+            `EVERY_FAMILY` where no beginning fits any.
     """
 
     low: float
@@ -96,8 +102,10 @@ def this_cpu(proc: Path = Path("/proc/cpuinfo"), system: Path = Path("/sys/devic
                 elif not line.strip():
                     break  # The first CPU says it all, and there may be hundreds.
     except OSError:
-        pass  # No such file on this platform: the name below is all there is.
-    return Cpu(name or platform.processor(), None if virtual else _threads_per_package(system))
+        pass  # No such file on this platform.
+    # Elsewhere than on Windows, `platform.processor` asks a child process, which may only tell the make.
+    name = name or (platform.processor() if _WINDOWS else "")
+    return Cpu(name, None if virtual else _threads_per_package(system))
 
 
 def _threads_per_package(system: Path) -> int | None:
@@ -132,24 +140,30 @@ def look_up(cpu: Cpu, tdp_table: Path, threads_table: Path = THREADS_TABLE) -> T
 
     A full name fits one chip; a name such as ``AMD EPYC`` fits all chips that begin with it, and stands in
     for a chip whose power or thread count is in neither table. Such chips are left out of a family's range.
+    A chip of an unknown family, or without a name, gets the range of all chips.
 
     Raises:
-        SensorError: If no chip with known power and threads fits.
+        SensorError: If the tables hold no chip with known power and threads.
     """
     wanted = clean(cpu.name)
-    if not wanted:
-        raise SensorError("this machine does not tell the name of its CPU")
-    powers = _column(tdp_table, "Model", "TDP", wanted.split()[0])
-    threads = _column(threads_table, "name", "threads", wanted.split()[0])
-    watts, family = _of_chip(wanted, powers, threads, cpu.threads), ""
+    brand = wanted.partition(" ")[0]
+    watts, family = [], EVERY_FAMILY
+    if brand:
+        powers = _column(tdp_table, "Model", "TDP", brand)
+        threads = _column(threads_table, "name", "threads", brand)
+        watts, family = _of_chip(wanted, powers, threads, cpu.threads), ""
+        if not watts:
+            # The words before the first number: a narrower range might not hold a chip that came later.
+            family = " ".join(itertools.takewhile(str.isalpha, wanted.split()))
+            watts = _of_family(family, powers, threads)
+    if not watts or (family and len(watts) < 2):
+        powers, threads = (
+            _column(tdp_table, "Model", "TDP", ""),
+            _column(threads_table, "name", "threads", ""),
+        )
+        watts, family = _of_family("", powers, threads), EVERY_FAMILY
     if not watts:
-        # The words before the first number: a narrower range might not hold a chip that came later.
-        family = " ".join(itertools.takewhile(str.isalpha, wanted.split()))
-        watts = _of_family(family, powers, threads)
-        if len(watts) < 2:
-            raise SensorError(
-                f"neither {cpu.name!r} nor its family is in the tables of rated power and threads"
-            )
+        raise SensorError("the tables hold no CPU with known power and threads", "pip install -U eco2ai")
     return ThreadWatts(watts[0], statistics.median_low(watts), watts[-1], len(watts), family)
 
 
@@ -166,24 +180,23 @@ def _of_chip(name: str, powers: _Table, threads: _Table, known: int | None) -> l
 
 
 def _of_family(family: str, powers: _Table, threads: _Table) -> list[float]:
-    """Return, in order, the watts per thread of the chips whose name begins with ``family``."""
-    names = [name for name in powers if f"{name} ".startswith(f"{family} ")]
+    """Return, in order, the watts per thread of the chips whose name begins with ``family``; all for none."""
+    names = [name for name in powers if not family or f"{name} ".startswith(f"{family} ")]
     return sorted(
         power / count for name in names for power in powers[name] for count in threads.get(name, ())
     )
 
 
-def _column(table: Path, name_field: str, value_field: str, wanted: str) -> dict[str, set[float]]:
-    """Return the values of the chips whose cleaned name is ``wanted`` or begins with it."""
-    first = wanted.split()[0]
+def _column(table: Path, name_field: str, value_field: str, brand: str) -> dict[str, set[float]]:
+    """Return the values of the chips whose cleaned name begins with the word ``brand``; all for none."""
     found: dict[str, set[float]] = defaultdict(set)
     with table.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(_without_comments(lines)):
             raw = row[name_field]
-            if first not in raw.lower():
+            if brand not in raw.lower():
                 continue  # Cleaning is the slow part, and most names are of other makes.
             name = clean(raw)
-            if name == wanted or name.startswith(wanted + " "):
+            if not brand or name.partition(" ")[0] == brand:
                 try:
                     value = float(row[value_field])
                 except (TypeError, ValueError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from titan_nb.energy.discover import Discovery, Finding, Probe
 from titan_nb.energy.faults import Faults
+from titan_nb.energy.probes import Discovery, Finding, Probe
 from titan_nb.energy.sampler import Sampler, Ticket
-from titan_nb.energy.sensors import Sensor
+from titan_nb.energy.sensors import Counter, Sensor
+from titan_nb.energy.track import Track
+from titan_nb.energy.watch import Watch
 
 __all__ = ["Devices", "Known"]
 
@@ -19,12 +21,14 @@ class Known(NamedTuple):
     """What is known at one moment.
 
     Attributes:
-        sensors: Sensors to read.
+        sensors: Models to read.
+        watches: Counters that are followed.
         pending: Probes that have not answered yet.
         missing: Devices that are here but cannot be read, by key, and why.
     """
 
     sensors: tuple[Sensor, ...]
+    watches: tuple[Watch, ...]
     pending: tuple[Probe, ...]
     missing: dict[str, str]
 
@@ -47,24 +51,34 @@ class Devices:
         probes: Returns the probes; called once, at the first window.
         sampler: Where they run.
         faults: Where warnings go.
+        lock: The meter's lock over what is known of counters.
+        now: The meter's clock, in seconds.
     """
 
-    def __init__(self, probes: Callable[[], Sequence[Probe]], sampler: Sampler, faults: Faults) -> None:
+    def __init__(
+        self,
+        probes: Callable[[], Sequence[Probe]],
+        sampler: Sampler,
+        faults: Faults,
+        lock: threading.Lock,
+        now: Callable[[], float],
+    ) -> None:
         self._probes = probes
         self._sampler = sampler
         self._faults = faults
+        self._lock = lock
+        self._now = now
         self._changed = threading.Condition()
         self._asked = False
         self._pending: dict[str, Probe] = {}
         self._sensors: tuple[Sensor, ...] = ()
+        self._watches: tuple[Watch, ...] = ()
         self._missing: dict[str, str] = {}
         self._findings: list[Finding] = []
         self._searches: dict[str, Ticket] = {}
         # The oldest read of each sensor that has not come back, or the last one.
         self._reads: dict[str, tuple[Sensor, Ticket]] = {}
         self._listeners: list[Listener] = []
-        self._open = 0
-        self._cancel_refresh: Callable[[], None] | None = None
 
     def enter(self, listener: Listener) -> Known:
         """Let a window in, after `ask`: it is told what is known now, and later what pending probes find."""
@@ -73,15 +87,12 @@ class Devices:
             self._leave_out_stuck()
             if self._pending:
                 self._listeners.append(listener)
-            self._open += 1
-            self._keep_fresh()
-            return Known(self._sensors, tuple(self._pending.values()), dict(self._missing))
+            return Known(self._sensors, self._watches, tuple(self._pending.values()), dict(self._missing))
 
-    def leave(self) -> None:
-        """Note that a window has ended."""
-        with self._changed:
-            self._open -= 1
-            self._keep_fresh()
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """The counters that are followed."""
+        return self._watches
 
     def ask(self) -> None:
         """Send the probes out, once; and take note of those that can no longer answer."""
@@ -123,14 +134,16 @@ class Devices:
     def close(self, timeout: float = 1.0) -> None:
         """Close all sensors, on the sampler's thread; wait at most ``timeout`` seconds for that."""
         with self._changed:
-            sensors, self._sensors = self._sensors, ()
-            cancel, self._cancel_refresh = self._cancel_refresh, None
-        if cancel is not None:
-            cancel()
+            watches, self._watches = self._watches, ()
+            sensors: tuple[Sensor | Counter, ...] = self._sensors
+            self._sensors = ()
+        for watch in watches:
+            watch.close()
+        sensors += tuple(watch.track.sensor for watch in watches)
         if sensors:
             self._sampler.submit(functools.partial(self._close, sensors)).wait(timeout)
 
-    def _close(self, sensors: tuple[Sensor, ...]) -> None:
+    def _close(self, sensors: tuple[Sensor | Counter, ...]) -> None:
         for sensor in sensors:
             self._faults.guard("read", sensor.name, sensor.close)
 
@@ -154,13 +167,18 @@ class Devices:
         with self._changed:
             if self._pending.pop(probe.name, None) is None:
                 return False  # It was given up before it came back.
-            self._sensors += discovery.sensors
+            for sensor in discovery.sensors:
+                if sensor.counter:
+                    track = Track(cast("Counter", sensor))
+                    watch = Watch(track, self._lock, self._sampler, self._faults, self._now)
+                    self._watches += (watch,)
+                else:
+                    self._sensors += (cast("Sensor", sensor),)
             self._missing.update(discovery.missing)
             self._findings += discovery.findings
             listeners = tuple(self._listeners)
             if not self._pending:
                 self._listeners.clear()
-            self._keep_fresh()
             self._changed.notify_all()
         for listener in listeners:
             listener.found(probe, discovery)
@@ -170,22 +188,19 @@ class Devices:
         for key, (sensor, ticket) in tuple(self._reads.items()):
             if ticket.stuck:
                 del self._reads[key]
-                why = f"{sensor.name} {ticket.error}, so it is left out"
                 self._sensors = tuple(other for other in self._sensors if other is not sensor)
-                self._missing[key] = why
-                self._findings.append(Finding(sensor.name, sensor.source, False, why))
-                self._faults.add("hung", why)
+                self._left_out(sensor, ticket)
+        for watch in self._watches:
+            hung = watch.hung
+            if hung is not None:
+                self._watches = tuple(other for other in self._watches if other is not watch)
+                why = self._left_out(watch.track.sensor, hung)
+                # Not here: who waits for the counter is told, and a lock is held.
+                self._sampler.submit(functools.partial(watch.fail, why))
 
-    def _keep_fresh(self) -> None:
-        """Read counters that wrap now and then, while a window is open."""
-        wrapping = [sensor for sensor in self._sensors if sensor.refresh_seconds is not None]
-        if wrapping and self._open > 0 and self._cancel_refresh is None:
-            period = min(sensor.refresh_seconds or 0.0 for sensor in wrapping)
-            self._cancel_refresh = self._sampler.every(period, functools.partial(self._refresh, wrapping))
-        elif self._open <= 0 and self._cancel_refresh is not None:
-            self._cancel_refresh()
-            self._cancel_refresh = None
-
-    def _refresh(self, sensors: list[Sensor]) -> None:
-        for sensor in sensors:
-            self._faults.read(sensor)
+    def _left_out(self, sensor: Sensor | Counter, ticket: Ticket) -> str:
+        why = f"{sensor.name} {ticket.error}, so it is left out"
+        self._missing[sensor.key] = why
+        self._findings.append(Finding(sensor.name, sensor.source, False, why))
+        self._faults.add("hung", why)
+        return why

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from titan_nb.energy.bracket import MAX_WATTS
-from titan_nb.energy.sensors import Reading, Sensor
+from titan_nb.energy.sensors import Counter, Reading, Sensor
 from titan_nb.errors import SensorError
 from titan_nb.records import Energy
 
@@ -46,16 +47,14 @@ class Faults:
         lines, self._waiting = tuple(self._waiting), []
         return lines
 
-    def read(self, sensor: Sensor) -> Reading | str:
+    def read(self, sensor: Sensor | Counter) -> Reading | str:
         """Return a reading that can be relied on, or why there is none."""
         return self.guard("read", sensor.name, lambda: checked_reading(sensor.read()))
 
     def energy(self, sensor: Sensor, begin: Reading, end: Reading, started: float, ended: float) -> Energy:
-        """Return the energy between two readings, *unknown* when it cannot be relied on."""
+        """Return a model's energy between two readings, *unknown* when it cannot be relied on."""
 
         def compute() -> Energy:
-            if sensor.counter and end.value < begin.value:
-                raise SensorError("the counter went backwards")
             return checked_energy(sensor.energy(begin, end, started, ended), ended - started)
 
         energy = self.guard("energy", sensor.name, compute)
@@ -87,7 +86,7 @@ def checked_reading(reading: Any) -> Reading:
         raise SensorError(f"the reading is no number: {value!r:.40}")
     if not (0 <= value <= _MAX_VALUE and math.isfinite(reading.at)):
         raise SensorError(f"the reading makes no sense: {value!r:.40}")
-    return reading if type(value) is float else Reading(reading.at, float(value), reading.extra)
+    return reading if type(value) is float else dataclasses.replace(reading, value=float(value))
 
 
 def _is_number(value: Any) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 
+from titan_nb.energy.books import Books
 from titan_nb.energy.devices import Devices
-from titan_nb.energy.discover import Discovery, Finding, Probe, machine_probes
 from titan_nb.energy.faults import Faults
 from titan_nb.energy.instruments import Instruments
+from titan_nb.energy.probes import Discovery, Finding, Probe, machine_probes
 from titan_nb.energy.sampler import Sampler
 from titan_nb.energy.window import FORKED, Window
-from titan_nb.records import Energy
 
 __all__ = ["Meter"]
 
@@ -49,10 +50,22 @@ class Meter:
         self._use = self._instruments()
 
     def _instruments(self) -> Instruments:
-        devices = Devices(self._probes, self._sampler, self._faults)
+        books = Books(self._faults)
+        devices = Devices(self._probes, self._sampler, self._faults, books.lock, self._now)
         return Instruments(
-            devices, self._sampler, self._faults, self._clock, self._max_wait_seconds, self._pid
+            devices, self._sampler, self._faults, self._now, books, self._max_wait_seconds, self._pid
         )
+
+    def _now(self) -> float:
+        """Return the time; NaN when the clock fails."""
+        try:
+            value: object = self._clock()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            return math.nan
+        # From 1e15 s on a float cannot tell one second from the next.
+        return float(value) if isinstance(value, (int, float)) and 0 <= value < 1e15 else math.nan
 
     def _probes(self) -> Sequence[Probe]:
         return machine_probes() if self._discover is None else (Probe("devices", self._discover),)
@@ -65,10 +78,6 @@ class Meter:
     def begin(self) -> Window:
         """Open a window."""
         return Window(self._use)
-
-    def between(self, a: Window, b: Window) -> dict[str, Energy]:
-        """Return the energy from the end of ``a`` to the start of ``b``, of devices that have a counter."""
-        return a.gap_to(b)
 
     def status(self) -> list[Finding]:
         """Return what can be measured here, by which means, and what is missing; may take 5 seconds."""

@@ -67,10 +67,11 @@ class Ticket:
         return True
 
     def follow(self) -> None:
-        """Run what was to follow the job; what it raises becomes the ticket's error."""
-        if self._then is not None:
+        """Run what was to follow the job, once; what it raises becomes the ticket's error."""
+        then, self._then = self._then, None
+        if then is not None:
             try:
-                self._then(self)
+                then(self)
             except BaseException as error:
                 self.error = error
 
@@ -91,8 +92,8 @@ class Sampler:
         self._pid = os.getpid()
         self._wake = threading.Condition()
         self._queue: deque[Ticket] = deque()
-        # When, in order, how often in seconds, what; and the numbers of those that go on.
-        self._periodic: list[tuple[float, int, float, Job]] = []
+        # When, in order, how often in seconds (0: once), what; and the numbers of those that go on.
+        self._later: list[tuple[float, int, float, Job | Ticket]] = []
         self._going: set[int] = set()
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
@@ -102,13 +103,16 @@ class Sampler:
         self._abandoned = False
         self._stalled = False
 
-    def submit(self, job: Job, then: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(
+        self, job: Job, then: Callable[[Ticket], None] | None = None, delay_seconds: float = 0.0
+    ) -> Ticket:
         """Queue ``job``; return its ticket at once.
 
         Args:
             job: What to run. It is never run on the caller's thread.
             then: Called with the ticket on the sampler's thread when the job has come back or was given up;
                 not called where there is no such thread, and the ticket comes back failed.
+            delay_seconds: How long to wait before it is run.
         """
         ticket = Ticket(job, then)
         if os.getpid() != self._pid:
@@ -119,6 +123,12 @@ class Sampler:
             why = self._cannot_run()
             if why:
                 ticket.finish(error=SensorError(why))
+            elif delay_seconds > 0:
+                due = time.monotonic() + delay_seconds
+                heapq.heappush(self._later, (due, next(self._numbers), 0.0, ticket))
+                # Awake, it looks by itself for what to do next; only a sleeper must be told.
+                if threading.current_thread() is not self._thread:
+                    self._wake.notify()
             else:
                 self._queue.append(ticket)
                 self._wake.notify()
@@ -141,7 +151,7 @@ class Sampler:
             with self._wake:
                 if not self._cannot_run():
                     self._going.add(number)
-                    heapq.heappush(self._periodic, (time.monotonic() + seconds, number, seconds, job))
+                    heapq.heappush(self._later, (time.monotonic() + seconds, number, seconds, job))
                     self._wake.notify()
         return cancel
 
@@ -164,7 +174,7 @@ class Sampler:
             thread, self._thread = self._thread, None
             self._current = None
             self._fail_queue("the sampler was stopped")
-            self._periodic.clear()
+            self._later.clear()
             self._going.clear()
             self._abandoned = self._stalled = False
             self._wake.notify_all()
@@ -234,15 +244,18 @@ class Sampler:
         self._running = None
         if self._queue:
             return self._queue.popleft(), None
-        while self._periodic:
-            due, number, seconds, job = self._periodic[0]
-            if number not in self._going:
-                heapq.heappop(self._periodic)
+        while self._later:
+            due, number, seconds, job = self._later[0]
+            if job.done if isinstance(job, Ticket) else number not in self._going:
+                heapq.heappop(self._later)
                 continue
             now = time.monotonic()
             if due > now:
                 return None, due - now
-            heapq.heapreplace(self._periodic, (now + seconds, number, seconds, job))
+            if isinstance(job, Ticket):
+                heapq.heappop(self._later)
+                return job, None
+            heapq.heapreplace(self._later, (now + seconds, number, seconds, job))
             self._running = number
             return Ticket(job, None), None
         return None, None

@@ -1,4 +1,4 @@
-"""One window of the meter: from two rounds of readings to one measurement."""
+"""One window of the meter: what every device used between its two edges."""
 
 from __future__ import annotations
 
@@ -7,53 +7,28 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, cast
 
+from titan_nb.energy.account import NOT_IN_TIME
+from titan_nb.energy.books import Stretch
 from titan_nb.energy.cpu_time import cpu_times
-from titan_nb.energy.discover import Discovery, Probe
 from titan_nb.energy.instruments import Instruments
+from titan_nb.energy.probes import Discovery, Probe
 from titan_nb.energy.sampler import Ticket
-from titan_nb.energy.sensors import Reading, Sensor
+from titan_nb.energy.sensors import Counter, Reading, Sensor
+from titan_nb.energy.slots import NO_CLOCK, Counted, Edge, Modelled
+from titan_nb.energy.watch import Watch
 from titan_nb.records import Energy, Measurement
+
+if TYPE_CHECKING:
+    from titan_nb.energy.trace import Trace
 
 __all__ = ["FORKED", "Window"]
 
 FORKED = "not measured in a forked child"
-NOT_IN_TIME = "not read in time"
 TOO_LATE = "found only after the window had ended"
-
 _HUNG_SECONDS = 0.2
 """A job that has been running this long will not come back within a wait: it is not waited for."""
-
-Edge = Literal["begin", "end"]
-
-
-class _Slot:
-    """One device in one window: its two readings, or why it is unknown."""
-
-    __slots__ = ("begin", "end", "sensor", "why")
-
-    def __init__(self, sensor: Sensor | None, why: str = "") -> None:
-        self.sensor = sensor
-        self.begin: Reading | None = None
-        self.end: Reading | None = None
-        self.why = why
-
-    @property
-    def begun(self) -> bool:
-        return bool(self.why) or self.begin is not None
-
-    @property
-    def settled(self) -> bool:
-        return self.begun and (bool(self.why) or self.end is not None)
-
-    def put(self, edge: Edge, result: Reading | str) -> None:
-        if isinstance(result, str):
-            self.why = self.why or result
-        elif edge == "begin":
-            self.begin = result
-        else:
-            self.end = result
 
 
 class Window:
@@ -62,12 +37,16 @@ class Window:
     Attributes:
         started: Start in seconds on the meter's clock: after the readings of the start.
         ended: End in seconds: before the readings of the end; None while the window is open.
+        gap: The stretch before it, since the last window ended; None for the first one, and while others
+            are open.
+        tail: Where windows overlap, what the last of them leaves to be counted beside the first one.
+        last: Whether no other window was open when it ended.
     """
 
     def __init__(self, instruments: Instruments) -> None:
         self._use = instruments
         self._changed = threading.Condition(threading.Lock())
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Modelled | Counted] = {}
         self._pending: dict[str, Probe] = {}
         self._reported: Measurement | None = None
         self._late = False
@@ -76,12 +55,21 @@ class Window:
         self._seconds = self._cpu_seconds = 0.0
         self._clock_failed = False
         self.ended: float | None = None
+        self.gap: Stretch | None = None
+        self.tail: Stretch | None = None
+        self.last = False
         self._opening = True
         if not instruments.forked:
             self._read_begin()
         # From here on it is the user's time, so that what the readings cost is not in it.
-        self._cpu_begin = cpu_times()
-        self.started = instruments.now()
+        self._cpu_begin = self._cpu_end = cpu_times()
+        if instruments.forked:
+            self.started = instruments.now()
+        else:
+            # With the lock held, so that every step seen later meets the account.
+            with instruments.books.lock:
+                self.started = instruments.now()
+                self._open()
         self._started_spare = time.perf_counter()
 
     def _read_begin(self) -> None:
@@ -89,14 +77,23 @@ class Window:
         with self._changed:
             known = self._use.devices.enter(self)
             self._pending = {probe.name: probe for probe in known.pending}
-            self._slots = {key: _Slot(None, why) for key, why in known.missing.items()}
+            self._slots = {key: Modelled(None, why) for key, why in known.missing.items()}
+            for watch in known.watches:
+                self._slots[watch.track.sensor.key] = Counted(watch)
             for sensor in (*known.sensors, *(early for probe in known.pending for early in probe.early)):
-                self._slots[sensor.key] = _Slot(sensor)
+                self._slots[sensor.key] = Modelled(sensor)
             self._ask("begin")
             self._wait(self._begun)
             # Last, so that what the search itself used is not in it.
             self._look("begin")
             self._opening = False
+
+    def _open(self) -> None:
+        if math.isfinite(self.started):
+            self.gap = self._use.books.begin(self, self.started)
+            for slot in self._slots.values():
+                if isinstance(slot, Counted):
+                    slot.account = slot.watch.track.open(self.started, self)
 
     def end(self) -> Measurement:
         """Close the window; return what is known now, within the longest wait.
@@ -108,32 +105,44 @@ class Window:
             seconds = ended - self.started if ended >= self.started else spare - self._started_spare
             return Measurement(seconds, cpu_times().since(self._cpu_begin), {}, (FORKED,))
         if self.ended is None:
-            ended, spare = self._use.now(), time.perf_counter()
+            with self._use.books.lock:
+                ended, spare = self._use.now(), time.perf_counter()
+                self._close(ended)
             self._seconds = ended - self.started
-            self._clock_failed = not 0 <= self._seconds < math.inf
             if self._clock_failed:
                 self._seconds = spare - self._started_spare
-                self._use.faults.add("clock", "energy is unknown: the clock failed or went backwards")
-            self._cpu_seconds = cpu_times().since(self._cpu_begin)
+                self._use.faults.add("clock", f"energy is unknown: {NO_CLOCK}")
+            self._cpu_end = cpu_times()
+            self._cpu_seconds = self._cpu_end.since(self._cpu_begin)
             self.ended = ended
-            self._use.devices.leave()
             self._read_end()
         with self._changed:
             return self._reported or self._build()
+
+    def _close(self, ended: float) -> None:
+        self._clock_failed = not 0 <= ended - self.started < math.inf
+        # A clock that failed must not leave the window open on the counters.
+        edge = self.started if self._clock_failed else ended
+        if math.isfinite(self.started):
+            self.tail, self.last = self._use.books.end(self, self._use.devices.watches, edge)
+        for slot in self._slots.values():
+            if isinstance(slot, Counted) and slot.account is not None:
+                slot.account.listener = self._advance
+                slot.watch.track.close(slot.account, edge)
 
     def _read_end(self) -> None:
         with self._changed:
             self._look("end")
             self._ask("end")
-            self._wait(self._settled)
+            self._wait(self._ended)
             self._final = self._settled()
             self._late = not self._final
             self._reported = self._build()
 
     def refined(self, callback: Callable[[Measurement], None]) -> None:
-        """Have ``callback`` called, once, when devices that had not answered at the end have done so.
+        """Have ``callback`` called, once, when the counters have ticked and late devices have answered.
 
-        It is called on the sampler's thread, and never when all had answered in time.
+        It is called on the sampler's thread, and never when there was nothing to wait for.
         """
         if not self._use.forked:
             with self._changed:
@@ -142,7 +151,7 @@ class Window:
                     self._tell()
 
     def settle(self, timeout: float = 1.0) -> Measurement:
-        """Wait at most ``timeout`` seconds for the devices that had not answered; return what is known."""
+        """Wait at most ``timeout`` seconds for the last ticks and late devices; return what is known."""
         measurement = self.end()
         if self._use.forked:
             return measurement
@@ -151,25 +160,62 @@ class Window:
             self._changed.wait_for(lambda: self._final, timeout)
             return self._reported or measurement
 
-    def gap_to(self, later: Window) -> dict[str, Energy]:
-        """Return the energy from the end of this window to the start of ``later``, by counters only."""
-        if self._use.forked or self.ended is None or not self.ended <= later.started:
-            return {}
-        with self._changed:
-            mine = dict(self._slots)
-        with later._changed:
-            theirs = dict(later._slots)
-        gap = {}
-        for key, slot in mine.items():
-            sensor = slot.sensor
-            if sensor is None or not sensor.counter or key not in theirs:
-                continue
-            end, begin = slot.end, theirs[key].begin
-            if end is None or begin is None:
-                gap[key] = Energy.unknown(slot.why or theirs[key].why or NOT_IN_TIME)
+    def so_far(self) -> Measurement:
+        """Return what an open window has used until now; called on the sampler's thread."""
+        if self.ended is not None or self._use.forked:
+            return self.end()
+        slots, energy = tuple(self._slots.items()), {}
+        for _, slot in slots:
+            if isinstance(slot, Counted):
+                slot.watch.refresh()
+        now = self._use.now()
+        for key, slot in slots:
+            if isinstance(slot, Counted):
+                with self._use.books.lock:
+                    energy[key] = slot.energy(self._use.faults, now)
+            elif slot.sensor is None or slot.begin is None or slot.why:
+                energy[key] = Energy.unknown(slot.why or NOT_IN_TIME)
             else:
-                gap[key] = self._use.faults.energy(sensor, end, begin, self.ended, later.started)
-        return gap
+                reading = self._use.faults.read(slot.sensor)
+                energy[key] = (
+                    Energy.unknown(reading)
+                    if isinstance(reading, str)
+                    else self._use.faults.energy(slot.sensor, slot.begin, reading, self.started, now)
+                )
+        return Measurement(now - self.started, cpu_times().since(self._cpu_begin), energy)
+
+    def models_since(self, earlier: Window) -> dict[str, Energy]:
+        """Return the energy of modelled devices from the end of ``earlier`` to the end of this window."""
+        energy = {}
+        for key, slot in tuple(self._slots.items()):
+            before = earlier._slots.get(key)
+            if isinstance(slot, Modelled) and isinstance(before, Modelled):
+                energy[key] = self._modelled(slot, earlier.ended or earlier.started, before.end)
+        return energy
+
+    def cpu_seconds_since(self, earlier: Window) -> float:
+        """Return the CPU time from the end of ``earlier`` to the end of this window, in seconds."""
+        return self._cpu_end.since(earlier._cpu_end)
+
+    @property
+    def final(self) -> bool:
+        """Whether the figures of the ended window will not change any more."""
+        return self._final
+
+    @property
+    def counters(self) -> set[str]:
+        """Keys of the devices that have a counter."""
+        return {key for key, slot in tuple(self._slots.items()) if isinstance(slot, Counted)}
+
+    def traces(self) -> dict[str, Trace]:
+        """Return the power of each counter in the window, by device key."""
+        ended = math.inf if self.ended is None else self.ended
+        with self._use.books.lock:
+            return {
+                key: slot.watch.track.course(self.started, ended)
+                for key, slot in tuple(self._slots.items())
+                if isinstance(slot, Counted)
+            }
 
     def found(self, probe: Probe, discovery: Discovery) -> None:
         """Take in what a probe found that had not answered when the window began."""
@@ -179,46 +225,78 @@ class Window:
             for early in probe.early:
                 if all(early.key != sensor.key for sensor in discovery.sensors):
                     self._slots.pop(early.key, None)
+            self._slots.update((key, Modelled(None, why)) for key, why in discovery.missing.items())
+            counters = {watch.track.sensor.key: watch for watch in self._use.devices.watches}
             for sensor in discovery.sensors:
                 if sensor.key not in self._slots:
-                    slot = self._slots[sensor.key] = _Slot(sensor, "" if self.ended is None else TOO_LATE)
-                    if self.ended is None and sensor.blocking:
-                        self._ask_one(sensor, slot, "begin")
-                    elif self.ended is None and not self._opening:
-                        slot.put("begin", self._use.faults.read(sensor))
-            self._slots.update((key, _Slot(None, why)) for key, why in discovery.missing.items())
-            self._advance()
+                    self._found_one(sensor, counters.get(sensor.key))
+        self._advance()
+
+    def _found_one(self, sensor: Sensor | Counter, watch: Watch | None) -> None:
+        if self.ended is not None:
+            self._slots[sensor.key] = Modelled(None, TOO_LATE)
+        elif watch is not None:
+            slot = self._slots[sensor.key] = Counted(watch)
+            if not self._opening:
+                with self._use.books.lock:
+                    slot.account = watch.track.open(self.started, self)
+            self._ask_counter(slot, "begin")
+        else:
+            modelled = cast("Sensor", sensor)
+            model = self._slots[sensor.key] = Modelled(modelled)
+            if modelled.blocking:
+                self._ask_model(modelled, model, "begin")
+            elif not self._opening:
+                model.put("begin", self._use.faults.read(modelled))
 
     def _look(self, edge: Edge) -> None:
-        """Read, here and now, the sensors that cannot block."""
+        """Read, here and now, the models that cannot block."""
         for slot in self._slots.values():
-            if slot.sensor is not None and not slot.sensor.blocking and not slot.why:
+            if (
+                isinstance(slot, Modelled)
+                and slot.sensor is not None
+                and not slot.sensor.blocking
+                and not slot.why
+            ):
                 slot.put(edge, self._use.faults.read(slot.sensor))
 
     def _ask(self, edge: Edge) -> None:
-        """Have the sensors that may block read on the sampler's thread."""
+        """Have what may block read on the sampler's thread."""
         for slot in self._slots.values():
-            if slot.sensor is not None and slot.sensor.blocking and not slot.why:
-                self._ask_one(slot.sensor, slot, edge)
+            if isinstance(slot, Counted):
+                self._ask_counter(slot, edge)
+            elif slot.sensor is not None and slot.sensor.blocking and not slot.why:
+                self._ask_model(slot.sensor, slot, edge)
 
-    def _ask_one(self, sensor: Sensor, slot: _Slot, edge: Edge) -> None:
+    def _ask_counter(self, slot: Counted, edge: Edge) -> None:
+        ticket = slot.watch.edge(self._read_came)
+        if edge == "begin":
+            slot.begin = ticket
+        else:
+            slot.end = ticket
+
+    def _read_came(self, ticket: Ticket) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _ask_model(self, sensor: Sensor, slot: Modelled, edge: Edge) -> None:
         job = functools.partial(self._take, sensor, slot, edge)
         ticket = self._use.devices.submit(sensor, job, functools.partial(self._not_taken, slot))
         if ticket.done and ticket.error is not None:
             slot.put(edge, f"{NOT_IN_TIME}: {ticket.error}")
 
-    def _take(self, sensor: Sensor, slot: _Slot, edge: Edge) -> None:
+    def _take(self, sensor: Sensor, slot: Modelled, edge: Edge) -> None:
         missed = edge == "begin" and self.ended is not None
         result = NOT_IN_TIME if missed else self._use.faults.read(sensor)
         with self._changed:
             slot.put(edge, result)
-            self._advance()
+        self._advance()
 
-    def _not_taken(self, slot: _Slot, ticket: Ticket) -> None:
+    def _not_taken(self, slot: Modelled, ticket: Ticket) -> None:
         if ticket.error is not None:
             with self._changed:
                 slot.put("end", f"{NOT_IN_TIME}: {ticket.error}")
-                self._advance()
+            self._advance()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         if not ready() and self._use.sampler.busy_seconds() < _HUNG_SECONDS:
@@ -226,19 +304,27 @@ class Window:
 
     def _begun(self) -> bool:
         """Whether all that is to be waited for at the start has come: what cannot block is read last."""
-        slots = self._slots.values()
-        return not self._pending and all(s.begun for s in slots if s.sensor is None or s.sensor.blocking)
+        return not self._pending and all(
+            slot.begun
+            for slot in self._slots.values()
+            if isinstance(slot, Counted) or slot.sensor is None or slot.sensor.blocking
+        )
+
+    def _ended(self) -> bool:
+        """Whether the readings of the end have come; the ticks after it are not waited for."""
+        return not self._pending and all(slot.ended for slot in self._slots.values())
 
     def _settled(self) -> bool:
-        return not self._pending and all(slot.settled for slot in self._slots.values())
+        return not self._pending and all(slot.final for slot in self._slots.values())
 
     def _advance(self) -> None:
         """Refine the measurement if the last outstanding answer has come."""
-        if self._late and not self._final and self._settled():
-            self._final = True
-            self._reported = self._build()
-            self._tell()
-        self._changed.notify_all()
+        with self._changed:
+            if self._late and not self._final and self._settled():
+                self._final = True
+                self._reported = self._build()
+                self._tell()
+            self._changed.notify_all()
 
     def _tell(self) -> None:
         callback, self._callback = self._callback, None
@@ -263,12 +349,18 @@ class Window:
         warnings = self._use.faults.take() if self._reported is None else self._reported.warnings
         return Measurement(self._seconds, self._cpu_seconds, energy, warnings)
 
-    def _energy(self, slot: _Slot) -> Energy:
+    def _energy(self, slot: Modelled | Counted) -> Energy:
         if self._clock_failed:
-            return Energy.unknown("the clock failed or went backwards")
+            return Energy.unknown(NO_CLOCK)
+        if isinstance(slot, Counted):
+            with self._use.books.lock:
+                return slot.energy(self._use.faults)
+        return self._modelled(slot, self.started, slot.begin)
+
+    def _modelled(self, slot: Modelled, started: float, begin: Reading | None) -> Energy:
         if slot.why or slot.sensor is None:
             return Energy.unknown(slot.why)
         ended = self.started if self.ended is None else self.ended
-        if slot.begin is None or slot.end is None or slot.begin.at > ended:
+        if begin is None or slot.end is None or begin.at > ended:
             return Energy.unknown(NOT_IN_TIME)
-        return self._use.faults.energy(slot.sensor, slot.begin, slot.end, self.started, ended)
+        return self._use.faults.energy(slot.sensor, begin, slot.end, started, ended)

@@ -7,11 +7,11 @@ of any window the peak is read, raised into *all* open windows, and only then re
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from titan_nb.errors import SensorError
+from titan_nb.living import Living
 
 __all__ = ["Extent", "Fold", "HighWaterMark", "Level", "Window"]
 
@@ -67,7 +67,7 @@ class Fold:
         self.failure = ""
         self._mark = mark
         # Weak, so that a window whose owner was interrupted before it could close it does not stay for ever.
-        self._open: weakref.WeakSet[Window] = weakref.WeakSet()
+        self._open: Living[Window] = Living()
 
     def open(self) -> Window:
         """Begin a window."""

@@ -6,10 +6,10 @@ import functools
 import itertools
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from titan_nb.living import Living
 from titan_nb.memory.fold import Fold
 from titan_nb.memory.host_peak import HostPeak
 from titan_nb.memory.torch_peak import TorchPeak
@@ -43,8 +43,8 @@ class Marks:
         self.host_fold = Fold(self.host)
         self.torch_fold = Fold(TorchPeak() if torch is None else torch)
         # Weak, so that nothing is kept for an owner that was interrupted before it could close.
-        self.scopes: weakref.WeakSet[Scope] = weakref.WeakSet()
-        self.users: weakref.WeakSet[Peaks] = weakref.WeakSet()
+        self.scopes: Living[Scope] = Living()
+        self.users: Living[Peaks] = Living()
         self.numbers = itertools.count()
         self.failures: dict[str, str] = {}
         self._pid = os.getpid()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import keyword
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -11,45 +10,47 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
-from traitlets import Bool, Enum, Float, Int, TraitError, Unicode, default, observe, validate
+from traitlets import Bool, Dict, Enum, Float, Int, TraitError, Unicode, Union, default, observe, validate
 
-from titan_nb.errors import TitanError
+from titan_nb.budget import ACTIONS, Budget, grams_of, joules_of, money_of
+from titan_nb.errors import SettingsError, TitanError
 from titan_nb.ledger import DEFAULT_LIMIT
 from titan_nb.notebook import verbs
-from titan_nb.settings import CarbonConfig, Settings
+from titan_nb.notebook.options import amount, budget_of, unquoted, variable_name
+from titan_nb.settings import PROVIDERS, CarbonConfig, Settings
 from titan_nb.tracker import check
 
 if TYPE_CHECKING:
     from titan_nb.notebook.session import Session
 
-__all__ = ["VERBS", "TitanMagics"]
+__all__ = ["ALLOWED", "VERBS", "TitanMagics"]
 
 DISPLAYS = ("auto", "off", "simulated")
-VERBS = ("track", "on", "off", "report", "status", "reset", "chat", "recall", "dashboard")
+_CARBON = ("zone", "grams_per_kwh", "provider", "pue", "price_per_kwh", "currency", "equivalents")
+VERBS = (
+    "track",
+    "on",
+    "off",
+    "report",
+    "status",
+    "reset",
+    "chat",
+    "recall",
+    "dashboard",
+    "budget",
+    "compare",
+    "audit",
+)
 
-_IPYTHONS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit"})
-
+_LIMITS = ("max_energy", "max_carbon", "max_cost", "action")
 ALLOWED: dict[str, frozenset[str]] = {
-    "track": frozenset({"output", "quiet", "chat", "zone", "label"}),
+    "track": frozenset({"output", "quiet", "chat", "zone", "label", *_LIMITS}),
     "report": frozenset({"format", "output"}),
     "recall": frozenset({"text", "chat", "k", "output"}),
+    "budget": frozenset({"off", *_LIMITS}),
+    "compare": frozenset({"text", "other", "output"}),
+    "audit": frozenset({"text", "zone", "region"}),
 }
-
-
-def _unquoted(text: str) -> str:
-    """Return ``text`` without the quotes that IPython's splitting leaves on."""
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
-    return text
-
-
-def _name(text: str) -> str:
-    if not text.isidentifier() or keyword.iskeyword(text) or text in _IPYTHONS_OWN:
-        raise ValueError(text)
-    return text
-
-
-_name.__name__ = "variable name"  # what argparse says in its error
 
 
 @magics_class
@@ -72,6 +73,31 @@ class TitanMagics(Magics):
         None,
         allow_none=True,
         help="An explicit carbon intensity in g CO2e per kWh; it goes before the zone.",
+    ).tag(config=True)
+    provider = Unicode(
+        None,
+        allow_none=True,
+        help=f"Who is asked over the network for the intensity of now: {', '.join(PROVIDERS)}. There is no "
+        "default: nobody is asked.",
+    ).tag(config=True)
+    pue = Float(
+        1.0, help="Power usage effectiveness of the data centre; carbon and cost are multiplied by it."
+    ).tag(config=True)
+    price_per_kwh = Union(
+        [Float(), Dict()],
+        default_value=None,
+        allow_none=True,
+        help="Price of a kilowatt-hour, or local times and prices: {'00:00': 0.20, '07:00': 0.35}.",
+    ).tag(config=True)
+    currency = Unicode(None, allow_none=True, help="What the price is in, such as 'EUR'.").tag(config=True)
+    equivalents = Bool(False, help="Show grams also as kilometres of a car, with the source.").tag(
+        config=True
+    )
+    carbon_from = Unicode(
+        None,
+        allow_none=True,
+        help="Set all of the carbon settings at once: 'env' reads the variables TITAN_NB_ZONE, TITAN_NB_PUE "
+        "and so on, any other text is the path of a TOML file. Read once, when it is set.",
     ).tag(config=True)
     exact_host_peak = Bool(
         True,
@@ -105,13 +131,29 @@ class TitanMagics(Magics):
         # A value that is not one of the choices must not keep the extension from loading.
         return wanted if wanted in DISPLAYS else DISPLAYS[0]
 
-    @validate("zone", "grams_per_kwh")
+    @validate(*_CARBON)
     def _checked_carbon(self, proposal: Any) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
         try:
-            check(CarbonConfig(**{name: value}))
+            # A provider knows zones that the tables do not have.
+            check(CarbonConfig(**{"provider": self.provider, name: value}))
         except TitanError as error:
             raise TraitError(str(error)) from None
+        return value
+
+    @validate("carbon_from")
+    def _read_carbon(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if value is None:
+            return None
+        try:
+            carbon = CarbonConfig.from_env() if value == "env" else CarbonConfig.from_toml(value)
+            check(carbon)
+        except TitanError as error:
+            raise TraitError(str(error)) from None
+        # The provider first: it decides which zones there are.
+        for name in sorted(_CARBON, key=lambda name: name != "provider"):
+            setattr(self, name, carbon.to_dict()[name])
         return value
 
     @validate("min_seconds")
@@ -121,7 +163,7 @@ class TitanMagics(Magics):
             raise TraitError("min_seconds is nan: give a number of seconds, 0 or more")
         return value
 
-    @observe("quiet", "zone", "grams_per_kwh", "exact_host_peak")
+    @observe("quiet", "exact_host_peak", *_CARBON)
     def _settings_changed(self, change: Any) -> None:
         self._plain = None
 
@@ -143,6 +185,7 @@ class TitanMagics(Magics):
             zone=zone or self.zone,
             # A zone given for this one cell is meant to be used, whatever is configured.
             grams_per_kwh=None if zone else self.grams_per_kwh,
+            **{name: getattr(self, name) for name in _CARBON[2:]},
         )
         settings = Settings(
             label=getattr(options, "label", None),
@@ -150,10 +193,20 @@ class TitanMagics(Magics):
             chat=getattr(options, "chat", None),
             carbon=carbon,
             exact_host_peak=self.exact_host_peak,
+            budget=self._cell_budget(options),
         )
         if options is None:
             self._plain = settings
         return settings
+
+    def _cell_budget(self, options: Any) -> Budget | None:
+        budget = budget_of(options)
+        if budget is not None and budget.action == "stop-before":
+            raise SettingsError(
+                "--action stop-before is for the session (%titan budget): this cell has begun; "
+                "give --action warn or --action interrupt"
+            )
+        return budget
 
     @magic_arguments()
     @argument(
@@ -162,23 +215,55 @@ class TitanMagics(Magics):
         choices=VERBS,
         help="track: measure this cell from here to its end. on, off: measure every cell. report: the "
         "session as a table. status: what can be measured here and how. reset: forget the session. chat: "
-        "list the chat memory. recall: search it. dashboard: the session as a widget. After %%%%titan only "
+        "list the chat memory. recall: search it. dashboard: the session as a widget. budget: what the "
+        "session may spend. compare: two reports. audit: eco2ai as a second opinion. After %%%%titan only "
         "options stand.",
     )
-    @argument("text", nargs="?", help="What to recall: a text in quotes, or the name of a vector.")
-    @argument("-o", "--output", metavar="NAME", type=_name, help="Put the report (or the hits) into NAME.")
+    @argument(
+        "text",
+        nargs="?",
+        help="What to recall: a text in quotes, or the name of a vector. For compare: a report's number in "
+        "the session, its label, or a variable that holds a report. For audit: start or stop.",
+    )
+    @argument("other", nargs="?", help="What compare sets beside the first one.")
+    @argument(
+        "-o", "--output", metavar="NAME", type=variable_name, help="Put the report (or the hits) into NAME."
+    )
     @argument("-q", "--quiet", action="store_true", help="Measure, and show nothing.")
     @argument(
         "--chat",
         metavar="ID",
-        type=_unquoted,
+        type=unquoted,
         help="Store the cell's last value, embeddings or texts, in chat ID.",
     )
     @argument(
-        "--zone", metavar="ZONE", type=_unquoted, help="Country of the grid, such as DE, for the carbon."
+        "--zone", metavar="ZONE", type=unquoted, help="Country of the grid, such as DE, for the carbon."
     )
-    @argument("--label", metavar="TEXT", type=_unquoted, help="A name for the cell in the report.")
+    @argument("--label", metavar="TEXT", type=unquoted, help="A name for the cell in the report.")
     @argument("--format", choices=tuple(verbs.FORMATS), help="How report is shown: text, html, json or csv.")
+    @argument(
+        "--max-energy",
+        metavar="ENERGY",
+        type=amount(joules_of),
+        help="A budget of energy for this cell, or with %%titan budget for the session: 500J, 5kJ, 2Wh.",
+    )
+    @argument(
+        "--max-carbon", metavar="MASS", type=amount(grams_of), help="A budget of CO2e: 500mg, 10g, 1kg."
+    )
+    @argument(
+        "--max-cost",
+        metavar="MONEY",
+        type=amount(money_of),
+        help="A budget of money, in the currency of the price.",
+    )
+    @argument(
+        "--action",
+        choices=ACTIONS,
+        help="When a budget is spent: warn with one line (the default), interrupt the cell as Ctrl-C does, "
+        "or, for the session, stop-before the next cell.",
+    )
+    @argument("--off", action="store_true", help="Lift the session's budget.")
+    @argument("--region", metavar="REGION", type=unquoted, help="Region of the zone, for audit.")
     @argument("-k", type=int, metavar="K", help="How many hits recall shows; 5 by default.")
     @line_cell_magic
     def titan(self, line: str, cell: str | None = None) -> Any:
@@ -208,7 +293,9 @@ class TitanMagics(Magics):
         allowed = ALLOWED.get(options.verb, frozenset())
         for name, value in vars(options).items():
             if name != "verb" and name not in allowed and value not in (None, False):
-                shown = {"text": repr(options.text), "k": "-k"}.get(name, f"--{name}")
+                shown = {"text": repr(options.text), "other": repr(options.other), "k": "-k"}.get(
+                    name, f"--{name.replace('_', '-')}"
+                )
                 meant = f"; did you mean %titan {value}?" if value in VERBS else ""
                 raise UsageError(f"%titan {options.verb} takes no {shown}{meant} (help: %titan?)")
         if options.k is not None and options.k < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,14 @@ class Presenter:
     def show(self, frame: Frame, ended: Ended, magics: TitanMagics) -> None:
         """Show the report of a cell that has just ended, if it is to be shown."""
         run = frame.run
-        if run is None or run.report is None or not self._wanted(frame, magics):
+        if run is None or run.report is None:
             return
-        if self._would_clear(frame, ended):
+        wanted = self._wanted(frame, magics)
+        if not (wanted or run.report.budget) or self._would_clear(frame, ended):
+            return
+        if not wanted:
+            # A cell that was stopped for its budget must say so, however quiet it is.
+            sys.stderr.write(f"titan: {run.report.budget}\n")
             return
         report = run.report
         if magics.display == "simulated":
@@ -61,6 +67,15 @@ class Presenter:
         """Show what the user has asked for, where the output of his cell goes."""
         self._shell.display_pub.publish(bundle, metadata={})
 
+    def say(self, frame: Frame, text: str) -> None:
+        """Print one line on stderr in the name of a running cell, from any thread; in a kernel only.
+
+        Without a kernel there is nothing that would put the line under the right cell, and with a
+        ``clear_output(wait=True)`` pending it would set that off.
+        """
+        if not self._pending.waits(frame.message_id):
+            self._in_name_of(frame, "stream", {"name": "stderr", "text": f"titan: {text}\n"})
+
     def _send(self, bundle: dict[str, Any], transient: dict[str, str] | None = None) -> None:
         self._publisher.publish(bundle, metadata={}, transient=transient or {})
 
@@ -68,7 +83,7 @@ class Presenter:
         run = frame.run
         if run is None or run.report is None or run.settings.quiet or magics.display == "off":
             return False
-        if frame.explicit:
+        if frame.explicit or run.report.budget is not None:
             return True
         return self.rich and run.report.seconds >= magics.min_seconds
 
@@ -81,14 +96,12 @@ class Presenter:
 
     def _update(self, frame: Frame, report: Report, display_id: str) -> None:
         """Send the one permitted update, from the sampler's thread, in the name of the cell."""
-        session = getattr(self._publisher, "session", None)
-        if session is None:
-            return
         content = {"data": report_bundle(report), "metadata": {}, "transient": {"display_id": display_id}}
-        session.send(
-            self._publisher.pub_socket,
-            "update_display_data",
-            content,
-            parent=frame.parent,
-            ident=self._publisher.topic,
-        )
+        self._in_name_of(frame, "update_display_data", content)
+
+    def _in_name_of(self, frame: Frame, kind: str, content: dict[str, Any]) -> None:
+        session = getattr(self._publisher, "session", None)
+        if session is not None:
+            session.send(
+                self._publisher.pub_socket, kind, content, parent=frame.parent, ident=self._publisher.topic
+            )

@@ -10,6 +10,7 @@ from IPython.core.error import UsageError
 
 from titan_nb.errors import TitanError
 from titan_nb.notebook import remember
+from titan_nb.notebook.budgets import Budgets
 from titan_nb.notebook.cells import Cells, Ended, Frame
 from titan_nb.notebook.interrupts import InterruptedCell, Shield
 from titan_nb.notebook.present import Presenter
@@ -17,6 +18,7 @@ from titan_nb.settings import Settings
 from titan_nb.tracker import Run, Tracker
 
 if TYPE_CHECKING:
+    from titan_nb.audit import Audit
     from titan_nb.ledger import Ledger
     from titan_nb.notebook.magics import TitanMagics
 
@@ -28,6 +30,8 @@ class Session:
 
     Attributes:
         always: Whether every cell is measured (`%titan on`).
+        budgets: What may be spent, by a cell and by all of them.
+        audit: eco2ai at work beside titan, while it is asked for.
         magics: The options; set by the extension once both exist.
     """
 
@@ -37,6 +41,10 @@ class Session:
         self.cells = Cells(shell)
         self.presenter = Presenter(shell)
         self.always = False
+        self.budgets = Budgets(
+            shell, tracker, self.cells.current, self.presenter.say, always=lambda: self.always
+        )
+        self.audit: Audit | None = None
         self.magics: TitanMagics
         self._loading = True
         self._interrupted = InterruptedCell()
@@ -57,6 +65,7 @@ class Session:
                     self.presenter.listen()
                     if self.always:
                         frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+                        self.budgets.watch(frame)
             except BaseException as error:
                 self.warn("this cell is not measured", error)
         try:
@@ -103,9 +112,11 @@ class Session:
         with shield:
             try:
                 if frame.run is None:
+                    self.budgets.check()
                     frame.run = self.tracker.begin(frame.cell, settings)
                 else:
                     frame.run.change(settings)
+                self.budgets.watch(frame)
             except TitanError as error:
                 raise UsageError(str(error)) from None
             except BaseException as error:
@@ -121,16 +132,23 @@ class Session:
         if on and frame is not None and frame.run is None:
             # First, so that settings that cannot be used are an error here and not a warning at every cell.
             frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+            self.budgets.watch(frame)
         self.always = on
         if frame is None:
             return
         if not on and frame.run is not None and not frame.explicit:
+            self.budgets.leave(frame)
             frame.run.drop()
             frame.run = None
 
     def close(self) -> None:
         """End without a report what is still open, and stop listening."""
         self.switch(on=False)
+        self.budgets.close()
+        running, self.audit = self.audit, None
+        if running is not None:
+            with contextlib.suppress(TitanError):  # its threads end; nobody asked for its figures
+                running.stop()
         frame = self.cells.current()
         if frame is not None and frame.run is not None:
             frame.run.drop()
@@ -152,11 +170,19 @@ class Session:
             return None
         frame, ended = left
         run = left[0].run
+        self.budgets.leave(frame)  # first: from here on an interrupt of ours would meet IPython
         run.close()
         run.cell = frame.cell
         return (run, frame, ended) if ended.ran else None
 
     def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
+        try:
+            run.budget = self.budgets.verdict(frame, ended.outcome)
+            fault = self.budgets.fault
+        except BaseException as error:
+            fault = error
+        if fault is not None:
+            self.warn("a budget is not checked", fault)
         report = run.finish(ended.outcome, ended.error)
         for name in frame.outputs:
             self.shell.user_ns[name] = report

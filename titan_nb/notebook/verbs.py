@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
 import titan_nb
 from titan_nb import units
+from titan_nb.notebook import verdicts
 from titan_nb.views import html, table, text, widgets
 from titan_nb.views.bundle import table_bundle
 from titan_nb.views.grid import grid_bundle
@@ -18,17 +20,18 @@ from titan_nb.views.simulated import simulated
 if TYPE_CHECKING:
     from titan_nb.ledger import Totals
     from titan_nb.notebook.session import Session
-    from titan_nb.records import Report
+    from titan_nb.records import Gap, Report
 
 __all__ = ["FORMATS", "VERBS"]
 
 DEFAULT_HITS = 5
 SHOWN_LETTERS = 90
-FORMATS: dict[str, Callable[[tuple[Report, ...]], str]] = {
+STATUS_LETTERS = 96
+FORMATS: dict[str, Callable[[Sequence[Report], Sequence[Gap], Totals | None], str]] = {
     "text": text.table,
     "html": html.table_html,
-    "json": table.to_json,
-    "csv": table.to_csv,
+    "json": lambda reports, gaps, totals: table.to_json(reports),
+    "csv": lambda reports, gaps, totals: table.to_csv(reports),
 }
 """How `%titan report --format` writes the session."""
 
@@ -45,15 +48,13 @@ def off(session: Session, options: Any) -> None:
 
 def report(session: Session, options: Any) -> None:
     """Show the session as a table, or hand it over as text, HTML, JSON or CSV."""
-    reports = _shown(session)
+    reports, totals = _shown(session), _totals(session)
+    # Real gaps and sums beside simulated rows would differ from run to run.
+    gaps = () if totals is None else session.ledger.gaps
     if options.format is None and options.output is None:
-        # Real gaps and sums beside simulated rows would differ from run to run.
-        simulated_only = session.magics.display == "simulated"
-        gaps = () if simulated_only else session.ledger.gaps
-        bundle = table_bundle(reports, gaps=gaps, totals=_totals(session))
-        session.presenter.publish(bundle)
+        session.presenter.publish(table_bundle(reports, gaps, totals))
         return
-    written = FORMATS[options.format or "text"](reports)
+    written = FORMATS[options.format or "text"](reports, gaps, totals)
     if options.output is not None:
         session.shell.user_ns[options.output] = written
     else:
@@ -62,19 +63,21 @@ def report(session: Session, options: Any) -> None:
 
 def status(session: Session, options: Any) -> None:
     """Say what can be measured here, by which means, and what is missing and how to get it."""
-    findings = session.tracker.meter.status()
-    rows = [
-        (one.device, "yes" if one.available else "no", one.means, one.why, one.remedy) for one in findings
-    ]
-    title = "What titan can measure here"
-    bundle = grid_bundle(title, ("device", "measured", "by", "how, or why not", "to improve"), rows)
+    title, header = "What titan can measure here", ("device", "grade", "how, or why not", "to improve")
     # Whole sentences do not fit in the columns of a terminal.
-    lines = [title]
-    for one in findings:
-        means = one.means if one.available else f"not measured ({one.means})"
-        lines.append(f"\n{one.device}: {means}\n    {one.why.removeprefix('model: ')}")
+    rows, lines = [], [title]
+    for one in session.tracker.meter.status():
+        grade = one.grade if one.available else "not measured"
+        means = f"{one.means}: " if one.means and not one.available else ""
+        why = means + one.why.removeprefix("model: ")
+        rows.append((one.device, grade, why, one.remedy))
+        lines += ["", f"{one.device}: {grade}"]
+        for clause in why.split("; "):
+            lines += textwrap.wrap(clause, STATUS_LETTERS, initial_indent="    ", subsequent_indent="      ")
         if one.remedy:
             lines.append(f"    to improve: {one.remedy}")
+    shown = len(header) if any(remedy for *_, remedy in rows) else len(header) - 1
+    bundle = grid_bundle(title, header[:shown], [row[:shown] for row in rows])
     session.presenter.publish({**bundle, "text/plain": "\n".join(lines)})
 
 
@@ -167,4 +170,5 @@ VERBS: dict[str, Callable[[Session, Any], None]] = {
     "chat": list_chats,
     "recall": recall,
     "dashboard": dashboard,
+    **verdicts.VERBS,
 }

@@ -10,7 +10,7 @@ from titan_nb.records import SCHEMA, Energy, Gap, Report
 from titan_nb.views.grid import TABLE_MIME
 from titan_nb.views.html import report_html, table_html
 from titan_nb.views.plain import json_ready
-from titan_nb.views.session import MAX_ROWS, SessionTotals
+from titan_nb.views.session import MAX_ROWS, SessionTotals, shown_gaps
 from titan_nb.views.text import line, table
 
 __all__ = ["REPORT_MIME", "TABLE_MIME", "report_bundle", "table_bundle"]
@@ -33,22 +33,21 @@ def table_bundle(
 ) -> dict[str, Any]:
     """Return the session as JSON, an HTML table and a text table, by MIME type.
 
-    The JSON holds the latest `MAX_ROWS` reports and the gaps after them, and in ``total_reports`` how many
-    there are. The tables show the sum of the gaps only.
+    Each holds the latest `MAX_ROWS` reports and the gaps between them; the JSON in ``total_reports`` also how
+    many reports there are.
     """
     shown = reports[-MAX_ROWS:]
-    numbers = {report.number for report in shown}
     data = {
         "schema": SCHEMA,
         "total_reports": len(reports),
         "reports": [report.to_dict() for report in shown],
-        "gaps": [dataclasses.asdict(gap) for gap in gaps if gap.after in numbers],
+        "gaps": [dataclasses.asdict(gap) for gap in shown_gaps(reports, gaps)],
         "totals": None if totals is None else _totals(totals),
     }
     return {
         TABLE_MIME: json_ready(data),
-        "text/html": table_html(reports, totals=totals),
-        "text/plain": table(reports, totals=totals),
+        "text/html": table_html(reports, gaps, totals),
+        "text/plain": table(reports, gaps, totals),
     }
 
 

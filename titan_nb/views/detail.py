@@ -5,23 +5,24 @@ from __future__ import annotations
 from titan_nb.records import Energy, Report
 from titan_nb.units import byte_size, grams, seconds
 from titan_nb.views.devices import device_name
-from titan_nb.views.figures import energy_figure
+from titan_nb.views.figures import cost_figure, energy_figure, idle_figure
 from titan_nb.views.plain import plain
 
 __all__ = [
-    "ENERGY_TITLES",
     "MEMORY_TITLES",
     "RIGHT",
     "carbon_line",
-    "energy_rows",
+    "cost_line",
+    "energy_table",
     "facts",
     "memory_rows",
     "notes",
 ]
 
-ENERGY_TITLES = ("device", "energy", "interval", "grade", "source")
+_IDLE = "of which idle"
+_ENERGY_TITLES = ("device", "energy", "interval", _IDLE, "grade", "source")
 MEMORY_TITLES = ("device", "before", "peak", "after", "kept", "how", "source")
-RIGHT = frozenset({"energy", "before", "peak", "after", "kept"})
+RIGHT = frozenset({"energy", _IDLE, "before", "peak", "after", "kept"})
 """Titles of the columns that hold figures, set flush right."""
 
 
@@ -32,9 +33,13 @@ def facts(report: Report) -> str:
     return f"started {started} UTC, took {seconds(report.seconds)}, CPU time {seconds(report.cpu_seconds)}"
 
 
-def energy_rows(report: Report) -> list[tuple[str, ...]]:
-    """Return one row of texts per device, in the order of `ENERGY_TITLES`."""
-    return [(device_name(key), *_energy(part)) for key, part in report.energy.items()]
+def energy_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return titles, and one row of texts per device; the source comes last."""
+    rows = [(device_name(key), *_energy(part)) for key, part in report.energy.items()]
+    column = _ENERGY_TITLES.index(_IDLE)
+    if any(row[column] for row in rows):
+        return _ENERGY_TITLES, rows
+    return _without(_ENERGY_TITLES, column), [_without(row, column) for row in rows]
 
 
 def memory_rows(report: Report) -> list[tuple[str, ...]]:
@@ -64,13 +69,28 @@ def carbon_line(report: Report) -> str:
     where = "" if carbon.zone is None else f" in {plain(carbon.zone, 24)}"
     when = "" if carbon.year is None else f" {carbon.year}"
     amount = grams(carbon.grams, carbon.low, carbon.high)
-    source = plain(carbon.source, 160)
-    return f"CO2e {amount}, at {carbon.grams_per_kwh:g} g/kWh{where}{when} ({source})"
+    kind = "" if carbon.kind == "average" else f", {carbon.kind}"
+    pue = "" if carbon.pue == 1 else f" × PUE {carbon.pue:g}"
+    # It stands beside the intensity, and need not be said again.
+    source = plain(carbon.source.removesuffix(f"; times PUE {carbon.pue:g}"), 160)
+    return f"CO2e {amount}, at {carbon.grams_per_kwh:g} g/kWh{kind}{where}{when}{pue} ({source})"
+
+
+def cost_line(report: Report) -> str:
+    """Return the cost with its interval, and the price; empty where there is none."""
+    if report.cost is None:
+        return ""
+    partial = any(part.joules is None for part in report.energy.values())
+    amount, interval = cost_figure(report.cost, report.total, partial)
+    figure = f"{amount} ({interval})" if interval else amount
+    return f"cost {figure}, at {plain(report.cost.source, 160)}"
 
 
 def notes(report: Report) -> list[str]:
     """Return what else the reader must know, one line each."""
     lines = [*report.notes, *([report.chat] if report.chat else [])]
+    if report.budget is not None:
+        lines.append(f"budget: {report.budget}")
     if report.shared_window:
         lines.append("shared window: another cell ran at the same time, and its cost cannot be told apart")
     return [plain(note) for note in lines]
@@ -78,4 +98,8 @@ def notes(report: Report) -> list[str]:
 
 def _energy(part: Energy) -> tuple[str, ...]:
     amount, interval = energy_figure(part, partial=False)
-    return amount, interval, part.grade, plain(part.source, 160)
+    return amount, interval, idle_figure(part), part.grade, plain(part.source, 240)
+
+
+def _without(cells: tuple[str, ...], column: int) -> tuple[str, ...]:
+    return cells[:column] + cells[column + 1 :]

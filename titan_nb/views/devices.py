@@ -9,7 +9,7 @@ from titan_nb.views.plain import plain
 
 __all__ = ["by_kind", "device_name", "kind"]
 
-_KINDS = {"gpu": "GPU", "cpu": "CPU", "cpu-process": "CPU", "ram": "RAM"}
+_KINDS = {"gpu": "GPU", "cpu": "CPU", "cpu-process": "CPU", "ram": "RAM", "dram": "RAM"}
 _Value = TypeVar("_Value")
 
 
@@ -24,8 +24,8 @@ def device_name(key: str) -> str:
     first, _, rest = key.partition(":")
     if first == "gpu":
         return f"GPU {plain(rest.removeprefix('GPU-').partition('-')[0], 16)}".rstrip()
-    if first == "cpu":
-        return f"CPU {plain(rest.rpartition(':')[2], 16)}".rstrip()
+    if first in ("cpu", "dram"):
+        return f"{_KINDS[first]} {plain(rest.rpartition(':')[2], 16)}".rstrip()
     if first in ("cpu-process", "ram"):
         return f"{_KINDS[first]} (this process)"
     return plain(key, 40) or "device"

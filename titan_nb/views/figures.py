@@ -1,11 +1,20 @@
-"""What a sum of energy, and the grams that follow from it, can be said to be: a figure or a bound."""
+"""What a sum of energy, and the grams and the cost that follow from it, are: a figure or a bound."""
 
 from __future__ import annotations
 
-from titan_nb.records import Carbon, Energy
-from titan_nb.units import UNKNOWN, gram_parts, grams_at_most, joule_parts, joules_at_most
+from titan_nb.records import Carbon, Cost, Energy
+from titan_nb.units import (
+    UNKNOWN,
+    gram_parts,
+    grams_at_most,
+    joule_parts,
+    joules_at_most,
+    money_at_most,
+    money_parts,
+)
+from titan_nb.views.plain import plain
 
-__all__ = ["carbon_figure", "energy_figure", "is_upper_bound"]
+__all__ = ["carbon_figure", "cost_figure", "energy_figure", "idle_figure", "is_upper_bound"]
 
 
 def is_upper_bound(total: Energy) -> bool:
@@ -33,3 +42,24 @@ def carbon_figure(carbon: Carbon | None, total: Energy, partial: bool) -> str:
         return UNKNOWN if partial else grams_at_most(carbon.high)
     amount, _ = gram_parts(carbon.grams, carbon.low, carbon.high)
     return f"≥ {amount}" if partial and amount != UNKNOWN else amount
+
+
+def cost_figure(cost: Cost | None, total: Energy, partial: bool) -> tuple[str, str]:
+    """Return the money that follows from ``total`` and its interval, with the signs of `energy_figure`.
+
+    Both are empty where there is no price.
+    """
+    if cost is None:
+        return "", ""
+    currency = plain(cost.currency or "", 8)
+    if is_upper_bound(total):
+        return (UNKNOWN if partial else money_at_most(cost.high, currency)), ""
+    amount, interval = money_parts(cost.amount, cost.low, cost.high, currency)
+    return (f"≥ {amount}" if partial and amount != UNKNOWN else amount), interval
+
+
+def idle_figure(part: Energy) -> str:
+    """Return what of ``part`` is idle energy, such as ``≈ 84 J``; empty where it is not known."""
+    if part.idle_joules is None or is_upper_bound(part):
+        return ""
+    return f"≈ {joule_parts(part.idle_joules)[0]}"

@@ -61,7 +61,10 @@ def grid_html(
     """Return the grid as one ``<table>``, with its caption and the scope of every header."""
     head = "".join(_header(title, title in right) for title in titles)
     rows = "".join(f'<tr align="right">{_row(titles, cells, right)}</tr>' for cells in body)
-    sums = "".join(f'<tr align="right"{_rule("top")}>{_row(titles, cells, right)}</tr>' for cells in foot)
+    sums = "".join(
+        f'<tr align="right"{"" if number else _rule("top")}>{_row(titles, cells, right)}</tr>'
+        for number, cells in enumerate(foot)
+    )
     # The attributes serve pages that bring no style of their own; a notebook's style goes before them.
     return (
         '<table cellpadding="4" style="margin:4px 0;border-collapse:collapse">'
@@ -97,7 +100,10 @@ def html_text(text: str) -> str:
 @functools.lru_cache(maxsize=64)  # the same titles stand above every report
 def _header(title: str, flush_right: bool) -> str:
     style = "" if flush_right else ' style="text-align:left"'
-    return f'<th scope="col"{style}>{html_text(title)}</th>'
+    text = html_text(title)
+    if flush_right:
+        text = text.replace(" ", "\N{NO-BREAK SPACE}")
+    return f'<th scope="col"{style}>{text}</th>'
 
 
 def _row(titles: _Cells, cells: _Cells, right: Collection[str]) -> str:

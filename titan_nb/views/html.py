@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from titan_nb.records import Gap, Report
-from titan_nb.views import detail, session
+from titan_nb.views import balance, detail, session
 from titan_nb.views.grid import grid_html, html_text
 from titan_nb.views.text import line
 
@@ -22,10 +22,10 @@ def report_html(report: Report, summary: str | None = None) -> str:
     summary = line(report) if summary is None else summary
     parts = [f"<div>{html_text(detail.facts(report))}</div>"]
     if report.energy:
-        rows = detail.energy_rows(report)
-        parts.append(grid_html("Energy", detail.ENERGY_TITLES, rows, right=detail.RIGHT))
-    if carbon := detail.carbon_line(report):
-        parts.append(f"<div>{html_text(carbon)}</div>")
+        titles, rows = detail.energy_table(report)
+        parts.append(grid_html("Energy", titles, rows, right=detail.RIGHT))
+    lines = (detail.carbon_line(report), detail.cost_line(report))
+    parts += [f"<div>{html_text(text)}</div>" for text in lines if text]
     if report.memory.devices:
         rows = detail.memory_rows(report)
         parts.append(grid_html("Memory", detail.MEMORY_TITLES, rows, right=detail.RIGHT))
@@ -45,11 +45,15 @@ def table_html(
 
     Args:
         reports: The reports in order.
-        gaps: The gaps to be shown between the cells; without them only their sum is, in the last row.
+        gaps: The gaps to be shown between the cells, with a balance of each counter below; without them
+            only their sum is shown, in the last row.
         totals: Sums for the last rows, such as the ledger's.
     """
     if not reports:
         return "<div>No cell has been tracked yet.</div>"
     shown = session.session_table(reports, gaps, totals)
-    table = grid_html(shown.caption, shown.titles, shown.body, right=session.RIGHT, foot=shown.foot)
-    return f'<div style="overflow-x:auto">{table}</div>'
+    parts = [grid_html(shown.caption, shown.titles, shown.body, right=session.RIGHT, foot=shown.foot)]
+    if rows := balance.rows(gaps, totals):
+        parts.append(grid_html("Balance of the counters", balance.TITLES, rows, right=balance.RIGHT))
+        parts += [f"<div>{html_text(note)}</div>" for note in balance.notes(totals)]
+    return f'<div style="overflow-x:auto">{"".join(parts)}</div>'

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from titan_nb.records import Energy, Gap, Report
 from titan_nb.rows import row
-from titan_nb.units import UNKNOWN, byte_size, grams, seconds
-from titan_nb.views.figures import carbon_figure, energy_figure
+from titan_nb.units import UNKNOWN, byte_size, grams, joule_parts, seconds
+from titan_nb.views.figures import carbon_figure, cost_figure, energy_figure
 from titan_nb.views.plain import plain
 
-__all__ = ["MAX_ROWS", "RIGHT", "SessionTable", "SessionTotals", "session_table", "totals_line"]
+__all__ = ["MAX_ROWS", "RIGHT", "SessionTable", "SessionTotals", "session_table", "shown_gaps", "totals_line"]
 
 MAX_ROWS = 500
 """A longer table would slow the page and swell the notebook; the exports hold every cell."""
@@ -28,6 +29,7 @@ TITLES = (
     "interval",
     "grade",
     "CO2e",
+    "cost",
     "GPU peak",
     "RAM peak",
     "RAM kept",
@@ -119,17 +121,18 @@ def session_table(
 
     Args:
         reports: The reports in order.
-        gaps: The gaps to be shown between the cells.
+        gaps: The gaps to be shown between the cells; see `shown_gaps`.
         totals: Sums for the foot.
         label_limit: Characters after which a label is cut.
     """
     shown = reports[-MAX_ROWS:]
-    after = {gap.after: gap for gap in gaps}
+    waiting = deque(shown_gaps(reports, gaps))
     body = []
     for report in shown:
+        while waiting and waiting[0].before <= report.number:
+            body.append(_gap_texts("gap", waiting[0].seconds, waiting.popleft().energy))
         body.append(_report_texts(report, label_limit))
-        if report.number in after:
-            body.append(_gap_texts("gap", after[report.number].seconds, after[report.number].energy))
+    body += [_gap_texts("gap", gap.seconds, gap.energy) for gap in waiting]
     foot = [] if totals is None else _total_texts(totals)
     table = SessionTable(
         TITLES,
@@ -138,6 +141,16 @@ def session_table(
         _caption(sum(report.parent is None for report in reports), len(reports)),
     )
     return table.without(_silent(body))
+
+
+def shown_gaps(reports: Sequence[Report], gaps: Sequence[Gap]) -> list[Gap]:
+    """Return the gaps that stand among the latest `MAX_ROWS` reports, in order.
+
+    Gaps of which no counter tells anything are left out.
+    """
+    first = reports[-MAX_ROWS].number if len(reports) > MAX_ROWS else 0
+    counted = (gap for gap in gaps if gap.energy and gap.before >= first)
+    return sorted(counted, key=lambda gap: (gap.before, gap.after))[-MAX_ROWS:]
 
 
 def totals_line(reports: Sequence[Report], totals: SessionTotals | None) -> str:
@@ -179,6 +192,7 @@ def _report_texts(report: Report, label_limit: int) -> dict[str, str]:
         "CPU time": seconds(report.cpu_seconds),
         **_energy_texts(report.total, partial),
         "CO2e": carbon_figure(report.carbon, report.total, partial),
+        "cost": cost_figure(report.cost, report.total, partial)[0],
         "GPU peak": _bytes_text(values["gpu_peak_bytes"]),
         "RAM peak": _bytes_text(values["ram_peak_bytes"]),
         "RAM kept": _bytes_text(values["ram_kept_bytes"], signed=True),
@@ -196,11 +210,15 @@ def _bytes_text(count: int | None, *, signed: bool = False) -> str:
 
 def _gap_texts(name: str, length: float | None, energy: Mapping[str, Energy]) -> dict[str, str]:
     total = Energy.sum(energy)
-    partial = any(part.joules is None for part in energy.values())
+    # With its share also where that is no more than bounded, so that cells and gaps can be added up.
+    amount, interval = joule_parts(total.joules, total.low, total.high)
+    partial = any(part.joules is None for part in energy.values()) and amount != UNKNOWN
     return {
         "cell": name,
         "time": "" if length is None else seconds(length),
-        **(_energy_texts(total, partial) if energy else {}),
+        "energy": f"≥ {amount}" if partial else amount,
+        "interval": interval,
+        "grade": "" if total.joules is None else total.grade,
     }
 
 

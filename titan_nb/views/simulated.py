@@ -12,7 +12,7 @@ _JOULES_PER_KWH = 3.6e6
 _MIB = 2**20
 
 _ENERGY = {
-    "gpu:simulated": Energy(1200.0, 1190.0, 1210.0, "measured", "simulated counter"),
+    "gpu:simulated": Energy(1200.0, 1190.0, 1210.0, "measured", "simulated counter", 840.0),
     "cpu-process:simulated": Energy(90.0, 60.0, 120.0, "modelled", "simulated model"),
     "ram:simulated": Energy(2.0, 2.0, 2.0, "modelled", "simulated model"),
 }
@@ -29,9 +29,9 @@ _MEMORY = MemoryUse(
 def simulated(report: Report) -> Report:
     """Return ``report`` with simulated devices and fixed figures, and the word in its line.
 
-    Kept are the cell's number, label, outcome, error, what was stored, and zone, intensity and year of the
-    carbon. Left out is all that differs between machines, front ends and runs: the execution count, the id
-    of the cell, the start, and the notes, which speak of sensors and hold figures.
+    Kept are the cell's number, label, outcome, error, what was stored, and zone, intensity, year and PUE of
+    the carbon. Left out is all that differs between machines, front ends and runs: the execution count, the
+    id of the cell, the start, the cost, and notes and budget, which speak of sensors and hold figures.
     """
     return dataclasses.replace(
         report,
@@ -44,12 +44,14 @@ def simulated(report: Report) -> Report:
         memory=_MEMORY,
         notes=(),
         shared_window=False,
+        budget=None,
+        cost=None,
     )
 
 
 def _carbon(carbon: Carbon) -> Carbon:
     total = Energy.sum(_ENERGY)
-    factor = carbon.grams_per_kwh / _JOULES_PER_KWH
+    factor = carbon.grams_per_kwh * carbon.pue / _JOULES_PER_KWH
     return dataclasses.replace(
         carbon,
         grams=(total.joules or 0.0) * factor,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from titan_nb.records import GRADES, DeviceMemory, Energy, Gap, Report
 from titan_nb.units import UNKNOWN, byte_size, seconds
-from titan_nb.views import detail, session
+from titan_nb.views import balance, detail, session
 from titan_nb.views.devices import by_kind
-from titan_nb.views.figures import carbon_figure, energy_figure, is_upper_bound
+from titan_nb.views.figures import carbon_figure, cost_figure, energy_figure, is_upper_bound
 from titan_nb.views.grid import grid_text, grid_width
 from titan_nb.views.plain import plain
 
@@ -18,18 +19,19 @@ WIDTH = 160
 """Characters that the line of a report may take before it gives up its memory figures."""
 
 _LABEL = 9
+_WRAPPED = 100
 # What a table gives up to fit, in this order; the HTML and the exports hold all of it.
-_GIVEN_UP = ("#", "CPU time", "RAM kept", "label", "interval", "outcome", "GPU peak", "RAM peak")
+_GIVEN_UP = ("#", "CPU time", "RAM kept", "label", "interval", "outcome", "cost", "GPU peak", "RAM peak")
 
 
 def line(report: Report) -> str:
     """Return the report on one line.
 
     The line gives up, in this order, until it fits `WIDTH`: the RAM peak, what the GPU keeps, the GPU peak.
-    Cell, outcome, time, energy with its grades, CO2e and what was stored are never given up.
+    Cell, outcome, time, energy with its grades, CO2e, cost and what was stored are never given up.
     """
     first = [_head(report), seconds(report.seconds), *_cost(report)]
-    last = []
+    last = [] if report.budget is None else [plain(report.budget, 160)]
     if report.shared_window:
         last.append("shared window")
     if any("simulated" in part.source for part in report.energy.values()):
@@ -48,11 +50,14 @@ def describe(report: Report) -> str:
     """Return the report device by device, with grades, sources and notes."""
     blocks = [line(report), detail.facts(report)]
     if report.energy:
-        blocks.append(grid_text(detail.ENERGY_TITLES, detail.energy_rows(report), right=detail.RIGHT))
-    blocks.append(detail.carbon_line(report))
+        titles, rows = detail.energy_table(report)
+        # Whole sentences do not fit in the columns of a terminal.
+        blocks.append(grid_text(titles[:-1], [row[:-1] for row in rows], right=detail.RIGHT))
+        blocks.append("\n".join(_wrapped(f"{row[0]}: {row[-1]}") for row in rows))
+    blocks += [_wrapped(detail.carbon_line(report)), _wrapped(detail.cost_line(report))]
     if report.memory.devices:
         blocks.append(grid_text(detail.MEMORY_TITLES, detail.memory_rows(report), right=detail.RIGHT))
-    blocks.append("\n".join(f"- {note}" for note in detail.notes(report)))
+    blocks.append("\n".join(_wrapped(f"- {note}") for note in detail.notes(report)))
     return "\n\n".join(filter(None, blocks))
 
 
@@ -66,11 +71,12 @@ def table(
     """Return the session as an aligned table, one row a cell.
 
     Columns that would say nothing are left out. To fit ``max_width`` characters the table gives up, in this
-    order: the position in the session, CPU time, what RAM keeps, labels, intervals, outcomes, peaks.
+    order: the position in the session, CPU time, what RAM keeps, labels, intervals, outcomes, costs, peaks.
 
     Args:
         reports: The reports in order; the latest `session.MAX_ROWS` are shown.
-        gaps: The gaps to be shown between the cells; without them only their sum is, in the last row.
+        gaps: The gaps to be shown between the cells, with a balance of each counter below; without them
+            only their sum is shown, in the last row.
         totals: Sums for the last rows, such as the ledger's.
         max_width: Characters in a line.
     """
@@ -82,7 +88,11 @@ def table(
             break
         shown = shown.without({title})
     text = grid_text(shown.titles, shown.body, right=session.RIGHT, foot=shown.foot)
-    return f"{shown.caption}\n\n{text}"
+    blocks = [shown.caption, text]
+    if rows := balance.rows(gaps, totals):
+        blocks.append(grid_text(balance.TITLES, rows, right=balance.RIGHT))
+        blocks += map(_wrapped, balance.notes(totals))
+    return "\n\n".join(blocks)
 
 
 def _head(report: Report) -> str:
@@ -100,7 +110,7 @@ def _head(report: Report) -> str:
 
 
 def _cost(report: Report) -> list[str]:
-    """Return energy and CO2e: ``≥`` where a device is missing from the sum, ``≤`` for an upper bound."""
+    """Return energy, CO2e and cost: ``≥`` where a device is missing, ``≤`` for an upper bound."""
     total, groups = report.total, by_kind(report.energy)
     missing = _missing(groups)
     # The devices that an upper bound holds for are named, so it may stand beside one that is unknown.
@@ -108,7 +118,11 @@ def _cost(report: Report) -> list[str]:
     if amount == UNKNOWN:
         return ["energy and CO2e unknown"]
     energy = f"{amount} ({interval + ', ' if interval else ''}{_grades(groups)})"
-    return [f"{energy}, {missing}" if missing else energy, _carbon(report, bool(missing))]
+    money, _ = cost_figure(report.cost, total, bool(missing))
+    if money and report.cost is not None and not report.cost.currency:
+        money = f"cost {money}"
+    first = [f"{energy}, {missing}" if missing else energy, _carbon(report, bool(missing))]
+    return [*first, money] if money else first
 
 
 def _carbon(report: Report, partial: bool) -> str:
@@ -157,6 +171,10 @@ def _memory_forms(report: Report) -> Iterator[list[str]]:
     yield with_kept
     yield peaks
     yield []
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WRAPPED, subsequent_indent="    ", break_long_words=False)
 
 
 def _peak(kind: str, parts: list[DeviceMemory]) -> str:

@@ -2,12 +2,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import socket
+import threading
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from titan_nb.carbon import Intensity, carbon_of, resolve, tables, unknown_note, world_range, zones
+from titan_nb.carbon import (
+    Intensity,
+    carbon_of,
+    refresh,
+    resolve,
+    tables,
+    unknown_note,
+    warning,
+    world_range,
+    zones,
+)
+from titan_nb.carbon import intensity as intensities
+from titan_nb.carbon.live import FRESH_SECONDS, Live
+from titan_nb.carbon.provider import Answer, FakeProvider
+from titan_nb.carbon.web import NoAnswer
 from titan_nb.errors import SettingsError
 from titan_nb.records import Energy
 from titan_nb.settings import CarbonConfig
@@ -54,27 +72,45 @@ def test_no_zone_is_unknown(zone: str | None) -> None:
     assert resolve(CarbonConfig(zone=zone)) is None
 
 
+PLACES = {
+    "LANG": "de_DE.UTF-8",
+    "LC_ALL": "fr_FR.UTF-8",
+    "TZ": "Europe/Berlin",
+    "COUNTRY": "DE",
+    "AWS_REGION": "eu-central-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+    "GOOGLE_CLOUD_REGION": "europe-west3",
+    "CLOUD_ML_REGION": "europe-west3",
+    "WEBSITE_SITE_NAME": "site",
+    "REGION_NAME": "Germany West Central",
+    "AZURE_REGION": "germanywestcentral",
+    "TITAN_NB_ZONE": "DE",
+    "ELECTRICITYMAPS_API_KEY": "a-key",
+}
+
+
 @pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("LANG", "de_DE.UTF-8"),
-        ("LC_ALL", "fr_FR.UTF-8"),
-        ("TZ", "Europe/Berlin"),
-        ("AWS_REGION", "eu-central-1"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("GOOGLE_CLOUD_REGION", "europe-west3"),
-        ("AZURE_REGION", "germanywestcentral"),
-        ("COUNTRY", "DE"),
-    ],
+    "variables", [*({one} for one in PLACES), set(PLACES)], ids=lambda names: "+".join(names)
 )
-def test_no_environment_variable_leads_to_a_zone(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+def test_without_a_zone_nothing_leads_to_grams_and_the_network_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, variables: set[str]
 ) -> None:
-    monkeypatch.setenv(variable, value)
-    assert resolve(CarbonConfig()) is None
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for one in variables:
+        monkeypatch.setenv(one, PLACES[one])
+    for config in (CarbonConfig(), CarbonConfig(provider="electricitymaps")):
+        refresh(config)
+        assert resolve(config) is None
+        assert warning(config) is None
+        assert unknown_note(energy(1.0, 1.0, 1.0), config).startswith("CO2e unknown: no zone set")
 
 
-@pytest.mark.parametrize("table", [tables.countries, tables.eco2ai])
+@pytest.mark.parametrize("table", [tables.countries, tables.us_states, tables.cloud_regions, tables.eco2ai])
 @pytest.mark.parametrize("change", [str.upper, str.lower, str.title, "  {}\n".format])
 def test_every_zone_is_found_by_every_alias_in_any_case(table, change) -> None:
     prefix = "eco2ai:" if table is tables.eco2ai else ""
@@ -184,16 +220,207 @@ def test_the_world_range_spans_every_zone() -> None:
     assert all(low.low <= figure <= high.high for _, _, _, figure in zones())
 
 
-def test_zones_lists_the_whole_country_table() -> None:
+def test_zones_lists_all_countries_and_us_states() -> None:
     listed = zones()
-    assert len(listed) == len(tables.countries())
+    assert len(listed) == len(tables.countries()) + len(tables.us_states())
     assert ("DE", "Germany", 2024, 344.13992) in listed
+    assert ("US-CA", "California, USA", 2023, pytest.approx(179.064, abs=0.001)) in listed
     assert listed == sorted(listed)
 
 
-def test_the_note_offers_the_range_and_says_how_to_set_a_zone() -> None:
-    assert unknown_note(energy(1e6, 3.6e6, 7.2e6)) == (
-        "CO2e unknown: no zone set (between 0 g in CF and 2.61 kg in TM over the world's grids); "
-        "set one with --zone or %config TitanMagics.zone"
+@pytest.mark.parametrize(
+    ("zone", "region", "why", "offer"),
+    [
+        (None, None, "no zone set", "set one with --zone or %config TitanMagics.zone"),
+        (
+            "  ",
+            "aws:eu-west-1",
+            "no zone set",
+            "set one with --zone or %config TitanMagics.zone; this machine looks like aws:eu-west-1",
+        ),
+        (None, "aws:moon-1", "no zone set", "set one with --zone or %config TitanMagics.zone"),
+        (
+            "auto",
+            None,
+            "this machine names no cloud region",
+            "set one with --zone or %config TitanMagics.zone",
+        ),
+        ("Auto", "aws:moon-1", "no figure for aws:moon-1", "set one with --zone or %config TitanMagics.zone"),
+        (
+            "US-CAL-CISO",
+            "aws:eu-west-1",
+            "no answer for US-CAL-CISO yet",
+            "a country as the zone has a yearly mean at hand",
+        ),
+    ],
+)
+def test_the_note_says_why_the_range_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, zone: str | None, region: str | None, why: str, offer: str
+) -> None:
+    monkeypatch.setattr(intensities, "detect_region", lambda: region)
+    config = CarbonConfig(zone=zone, provider="electricitymaps")
+    assert resolve(config) is None
+    assert unknown_note(energy(1e6, 3.6e6, 7.2e6), config) == (
+        f"CO2e unknown: {why} (between 0 g in CF and 2.61 kg in TM over the world's grids); {offer}"
     )
+
+
+def test_the_range_in_the_note_knows_the_pue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intensities, "detect_region", lambda: None)
+    whole = energy(3.6e6, 3.6e6, 3.6e6)
+    assert "and 1.31 kg in TM" in unknown_note(whole)
+    assert "and 2.61 kg in TM" in unknown_note(whole, CarbonConfig(pue=2))
     assert unknown_note(Energy.unknown("no sensor")) == "CO2e unknown: the energy is unknown"
+
+
+def test_auto_is_the_cloud_region_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intensities, "detect_region", lambda: "aws:eu-west-1")
+    found = resolve(CarbonConfig(zone=" AUTO "))
+    ireland = resolve(CarbonConfig(zone="IE"))
+    assert found is not None
+    assert ireland is not None
+    assert (found.zone, found.grams_per_kwh, found.year) == (
+        "aws:eu-west-1",
+        ireland.grams_per_kwh,
+        ireland.year,
+    )
+    assert found.source == f"the region's zone IE in {ireland.source}"
+
+
+def test_a_us_state_names_its_basis() -> None:
+    found = resolve(CarbonConfig(zone="us-vt"))
+    assert found is not None
+    assert (found.zone, found.year, found.grams_per_kwh) == (
+        "US-VT",
+        2023,
+        pytest.approx(52.239 * 0.45359237),
+    )
+    assert found.source == (
+        "US EPA eGRID2023 (public domain), emissions at the plants only, from codecarbon 3.3.2: "
+        "yearly mean 2023; hours differ"
+    )
+
+
+def test_pue_multiplies_the_grams_and_is_shown_and_unset_it_is_one() -> None:
+    part, grid = energy(1.8e6, 3.6e6, 7.2e6), intensity(300.0, 400.0, 500.0)
+    unset, one, more = carbon_of(part, grid), carbon_of(part, grid, 1), carbon_of(part, grid, 1.25)
+    assert unset == one
+    assert more is not None
+    assert (more.low, more.grams, more.high, more.pue) == (187.5, 500.0, 1250.0, 1.25)
+    assert more.source == "made up; times PUE 1.25"
+    assert more.grams_per_kwh == 400.0
+    assert CarbonConfig() == CarbonConfig(pue=1)
+
+
+LIVE = CarbonConfig(zone="Germany", provider="electricitymaps")
+
+
+def answer(grams: float) -> Answer:
+    return Answer(grams, grams, grams, datetime.now(timezone.utc), "made up")
+
+
+def asked(provider: FakeProvider, config: CarbonConfig = LIVE) -> Live:
+    live = Live()
+    refresh(config, provider=provider, live=live)
+    live.settle(5)
+    return live
+
+
+def test_the_answer_of_a_provider_replaces_the_yearly_mean() -> None:
+    provider = FakeProvider([answer(123.0)])
+    live = asked(provider)
+    found = resolve(LIVE, provider=provider, live=live)
+    assert found is not None
+    assert (found.zone, found.grams_per_kwh, found.kind) == ("DE", 123.0, "average")
+    assert found.year == datetime.now(timezone.utc).year
+    assert re.fullmatch(r"a fake provider, \d{4}-\d\d-\d\d \d\d:\d\d UTC: made up", found.source)
+    assert warning(LIVE, provider=provider, live=live) is None
+
+
+def test_until_a_provider_answers_the_yearly_mean_stands_in_by_name() -> None:
+    mean = resolve(CarbonConfig(zone="DE"))
+    assert mean is not None
+    found = resolve(LIVE, provider=FakeProvider([answer(1.0)]), live=Live())
+    assert found == dataclasses.replace(mean, source=f"{mean.source}; a fake provider has not answered")
+    elsewhere = resolve(
+        dataclasses.replace(LIVE, zone="FR"), provider=FakeProvider([answer(1.0)]), live=Live()
+    )
+    assert elsewhere is not None
+    assert elsewhere.source.endswith("; a fake provider does not know FR")
+
+
+def test_a_failing_provider_gives_one_warning_with_what_is_used_instead() -> None:
+    provider = FakeProvider([NoAnswer("it is off")])
+    live = asked(provider)
+    mean = resolve(CarbonConfig(zone="DE"))
+    assert mean is not None
+    assert warning(LIVE, provider=provider, live=live) == (
+        f"a fake provider gave no carbon intensity for DE: it is off; used instead: {mean.source}"
+    )
+    assert warning(LIVE, provider=provider, live=live) is None
+
+
+def test_the_last_good_answer_goes_before_the_table_when_a_provider_fails() -> None:
+    now = [0.0]
+    live, good = Live(lambda: now[0]), answer(99.0)
+    provider = FakeProvider([good, NoAnswer("it is off")])
+    for _ in range(2):
+        refresh(LIVE, provider=provider, live=live)
+        for one in live._asked.values():
+            assert one.thread is not None
+            one.thread.join(5)
+        now[0] += FRESH_SECONDS
+    assert warning(LIVE, provider=provider, live=live) == (
+        "a fake provider gave no carbon intensity for DE: it is off; "
+        f"used instead: its answer for {good.at:%Y-%m-%d %H:%M} UTC"
+    )
+    found = resolve(LIVE, provider=provider, live=live)
+    assert found is not None
+    assert found.grams_per_kwh == 99.0
+
+
+def test_a_zone_that_only_the_provider_knows_is_unknown_until_it_answers() -> None:
+    own = dataclasses.replace(LIVE, zone="us-cal-ciso")
+    provider = FakeProvider([NoAnswer("it is off"), answer(200.0)], grids=["US-CAL-CISO"])
+    live = asked(provider, own)
+    assert resolve(own, provider=provider, live=live) is None
+    line = warning(own, provider=provider, live=live)
+    assert line is not None
+    assert line.endswith("it is off; the carbon is unknown")
+    found = resolve(own, provider=provider, live=asked(provider, own))
+    assert found is not None
+    assert (found.zone, found.grams_per_kwh) == ("US-CAL-CISO", 200.0)
+    with pytest.raises(SettingsError, match="no zone 'us-cal-ciso'"):
+        resolve(CarbonConfig(zone="us-cal-ciso"))
+
+
+def test_a_cloud_region_is_asked_for_by_its_country() -> None:
+    config = dataclasses.replace(LIVE, zone="gcp:europe-west3")
+    provider = FakeProvider([answer(99.0)])
+    found = resolve(config, provider=provider, live=asked(provider, config))
+    assert found is not None
+    assert (provider.asked, found.zone, found.grams_per_kwh) == (["DE"], "gcp:europe-west3", 99.0)
+
+
+def test_an_explicit_intensity_goes_before_the_provider_and_asks_nobody() -> None:
+    config = dataclasses.replace(LIVE, grams_per_kwh=5.0)
+    provider = FakeProvider([answer(99.0)])
+    live = asked(provider, config)
+    assert provider.asked == []
+    assert resolve(config, provider=provider, live=live) == Intensity(
+        5.0, 5.0, 5.0, None, "given by the user", None
+    )
+    assert warning(config, provider=provider, live=live) is None
+
+
+def test_no_provider_switched_on_asks_nobody() -> None:
+    provider = FakeProvider([answer(99.0)])
+    asked(provider, CarbonConfig(zone="DE"))
+    assert provider.asked == []
+
+
+def test_an_unknown_zone_is_an_error_with_a_provider_too() -> None:
+    with pytest.raises(SettingsError, match="no zone 'Germny'"):
+        refresh(dataclasses.replace(LIVE, zone="Germny"))
+    with pytest.raises(SettingsError, match=r"aws:eu-wst-1.*mean aws:eu-west-1 .*cloud_regions\(\)` lists"):
+        resolve(CarbonConfig(zone="aws:eu-wst-1"))

@@ -69,6 +69,37 @@ def test_namibia_is_not_in_the_country_table_and_never_taken_for_another() -> No
     assert tables.find("Namibia") is None
 
 
+def test_us_states_have_iso_codes_and_plausible_figures() -> None:
+    states = tables.us_states()
+    assert len(states) == 51
+    for zone in states:
+        assert re.fullmatch("US-[A-Z]{2}", zone.code)
+        assert zone.year == 2023
+        assert 0 < zone.grams_per_kwh < 1000
+    # 394.769 lb/MWh
+    assert tables.find("US-CA") == tables.find("us-california") != tables.find("CA")
+    assert sum(zone.grams_per_kwh for zone in states if zone.code == "US-CA") == pytest.approx(
+        179.0642, abs=1e-4
+    )
+
+
+def test_every_cloud_region_has_the_figure_of_its_zone() -> None:
+    regions = tables.cloud_regions()
+    assert len({zone.code for zone in regions}) == len(regions) == 115
+    assert {zone.code.partition(":")[0] for zone in regions} == set(tables.CLOUDS)
+    for region in regions:
+        zone = tables.find(region.grid)
+        assert zone is not None
+        assert zone.code == region.grid
+        assert (region.grams_per_kwh, region.year) == (zone.grams_per_kwh, zone.year)
+        assert zone.source in region.source
+
+
+def test_no_alias_of_the_plain_tables_is_ambiguous() -> None:
+    plain = (*tables.countries(), *tables.us_states(), *tables.cloud_regions())
+    assert tables.by_alias(plain).keys() == {alias.casefold() for zone in plain for alias in zone.aliases}
+
+
 def test_an_alias_of_two_zones_finds_neither() -> None:
     one = tables.Zone("AA", "Land", ("AA", "Land"), 2020, 1.0, "made up")
     two = tables.Zone("BB", "Land", ("BB", "Land"), 2020, 2.0, "made up")
@@ -168,6 +199,10 @@ def test_without_eco2ai_the_error_says_what_to_install_and_plain_zones_work(
     [
         ("UK", "GB"),
         ("UAE", "AE"),
+        ("California", "US-CA"),
+        ("US-CAL", "US-CA"),
+        ("eu-west-1", "aws:eu-west-1"),
+        ("aws:eu-wst-1", "aws:eu-west-1"),
         ("Germny", "DE"),
         ("Brasil", "BR"),
         ("South Kor", "KR"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from titan_nb.energy import Sampler
+from titan_nb.energy import FakeSensor, Sampler
 
 
 @pytest.fixture
@@ -32,3 +32,9 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def simulated() -> FakeSensor:
+    """A counter whose readings the test makes up."""
+    return FakeSensor(limit_watts=700.0)

@@ -1,75 +1,110 @@
 from __future__ import annotations
 
-import random
-from typing import Any
+import itertools
+import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from titan_nb.energy.bracket import bracket
-from titan_nb.energy.sensors import Reading
-from titan_nb.energy.sensors.fake import FakeSensor
-from titan_nb.errors import SensorError
-from titan_nb.records import Energy
-
-
-def make(
-    begin: tuple[float, float], end: tuple[float, float], started: float, ended: float, tick: float = 0.1
-) -> Energy:
-    return bracket(
-        Reading(*begin), Reading(*end), started, ended, limit_watts=100.0, tick_seconds=tick, source="c"
-    )
+from titan_nb.energy.bracket import Bracket
+from titan_nb.energy.steps import Step, Tick
 
 
-def test_readings_on_the_edges_are_widened_by_one_tick_on_either_side() -> None:
-    assert make((0, 5), (10, 505), 0, 10) == Energy(500, 490, 510, "measured", "c")
+def tick(at: float, width: float = 0.0) -> Tick:
+    return Tick(at - width / 2, at + width / 2, at)
 
 
-def test_a_late_begin_may_have_missed_energy_and_an_early_one_may_have_too_much() -> None:
-    assert make((2, 0), (10, 500), 0, 10).high == pytest.approx(500 + 100 * 2.1)
-    assert make((2, 0), (10, 500), 0, 10).low == pytest.approx(490)
-    assert make((-2, 0), (10, 500), 0, 10).low == pytest.approx(500 - 100 * 2.1)
-    assert make((-2, 0), (10, 500), 0, 10).high == pytest.approx(510)
+def step(begin: float, end: float, joules: float, width: float = 0.0) -> Step:
+    return Step(tick(begin, width), tick(end, width), joules, end - begin)
 
 
-def test_a_late_end_may_have_too_much_and_an_early_one_may_have_missed_energy() -> None:
-    assert make((0, 0), (12, 500), 0, 10).low == pytest.approx(500 - 100 * 2.1)
-    assert make((0, 0), (9, 500), 0, 10).high == pytest.approx(500 + 100 * 1.1)
+def filled(steps: list[Step], started: float, ended: float, duty: float = 1.0) -> Bracket:
+    bracket = Bracket(started, duty)
+    bracket.ended = ended
+    for one in steps:
+        bracket.add(one)
+    return bracket
 
 
-def test_the_lower_end_is_never_below_zero() -> None:
-    assert make((0, 0), (1, 3), 0, 1).low == 0
+HUNDRED_WATTS = [step(number / 10, number / 10 + 0.1, 10) for number in range(10)]
 
 
-def test_a_window_shorter_than_a_tick_is_an_upper_bound() -> None:
-    energy = make((0, 0), (0.05, 0), 0, 0.05)
-    assert (energy.joules, energy.low, energy.high, energy.grade) == (0, 0, pytest.approx(10), "bounded")
-    assert "shorter than a tick" in energy.source
-    assert make((0, 0), (0.1, 0), 0, 0.1).grade == "measured"
+def test_whole_ticks_count_for_both_ends_and_those_at_the_edges_for_the_upper_one() -> None:
+    bracket = filled(HUNDRED_WATTS, 0.25, 0.65)
+    assert bracket.interval(700) == pytest.approx((30, 50))
+    assert bracket.inside == 3
 
 
-def test_a_counter_that_goes_backwards_is_an_error() -> None:
-    with pytest.raises(SensorError, match="backwards"):
-        make((0, 5), (1, 4), 0, 1)
+def test_a_window_within_one_tick_is_bounded_by_it() -> None:
+    bracket = filled(HUNDRED_WATTS, 0.32, 0.34)
+    assert bracket.interval(700) == (0, 10)
+    assert bracket.inside == 0
 
 
-def test_the_interval_holds_the_truth_at_every_phase_length_and_lateness(
-    clock: Any,
+def test_a_tick_seen_on_either_side_of_an_edge_widens() -> None:
+    steps = [step(0, 0.5, 50, 0.02), step(0.5, 1.0, 50, 0.02)]
+    assert filled(steps, 0.5, 2).interval(700) == (0, 100)
+    assert filled(steps, 0.49, 1.01).interval(700) == (50, 100)
+
+
+def test_a_part_time_counter_may_have_missed_the_work_at_the_edges() -> None:
+    # It saw 70 W in the tick in which the window began, and 700 W in those that followed.
+    steps = [step(0, 1, 70), step(1, 2, 700), step(2, 3, 700), step(3, 4, 70)]
+    whole, part = filled(steps, 0.5, 3.5), filled(steps, 0.5, 3.5, duty=0.25)
+    assert whole.interval(800) == (1400, 1540)
+    assert part.interval(800) == (1400, 1400 + 2 * 350)
+
+
+def test_a_part_time_counter_without_a_whole_tick_allows_for_the_devices_limit() -> None:
+    assert filled([step(0, 1, 70)], 0.2, 0.4, duty=0.25).interval(800) == pytest.approx((0, 160))
+
+
+def test_changes_between_ticks_widen_a_part_time_counters_interval() -> None:
+    steps = [step(0, 1, 100), step(1, 2, 300), step(2, 3, 100)]
+    low, high = filled(steps, 0, 3, duty=0.5).interval(800)
+    error = 2 * math.sqrt(2 * (0.5 * 200) ** 2)
+    assert (low, high) == pytest.approx((500 - error, 500 + error))
+
+
+def test_ticks_that_come_early_or_late_are_no_changes() -> None:
+    loose = [Step(tick(at), tick(at + 1), joules, 1, 0.2) for at, joules in ((0, 100), (1, 110), (2, 95))]
+    low, high = filled(loose, 0, 3, duty=0.5).interval(800)
+    assert (low, high) == (305, 305)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    lengths=st.lists(st.floats(0.001, 0.5), min_size=2, max_size=30),
+    looks=st.lists(st.floats(0, 1), min_size=31, max_size=31),
+    levels=st.lists(st.floats(0, 700), min_size=61, max_size=61),
+    edges=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_an_ideal_counter_has_the_truth_between_both_ends(
+    lengths: list[float], looks: list[float], levels: list[float], edges: tuple[float, float]
 ) -> None:
-    rng = random.Random(7)
-    for _ in range(1000):
-        sensor = FakeSensor(watts=70.0, clock=clock, tick_seconds=rng.uniform(0.01, 0.12))
-        clock.now += rng.uniform(0, 0.5)
-        started = clock.now + rng.uniform(-0.02, 0.02)
-        begin = sensor.read()
-        for _ in range(3):
-            clock.now += rng.uniform(0, 0.3)
-            sensor.watts = rng.uniform(0, 700)
-        sensor.watts = 700.0
-        clock.now += rng.uniform(0.03, 0.3)
-        ended = clock.now + rng.uniform(-0.02, 0.0)
-        end = sensor.read()
-        truth = sensor.true_joules(started, ended)
-        energy = sensor.energy(begin, end, started, ended)
-        assert energy.low is not None
-        assert energy.high is not None
-        assert energy.low - 1e-9 <= truth <= energy.high + 1e-9
+    """Whatever the load does, wherever the window lies, and however roughly the ticks were seen."""
+    ticks = [0.0]
+    for length in lengths:
+        ticks.append(ticks[-1] + length)
+    # The power changes in the middle of every tick as well.
+    corners = sorted({*ticks, *((a + b) / 2 for a, b in itertools.pairwise(ticks))})
+
+    def joules(begin: float, end: float) -> float:
+        parts = zip(corners, corners[1:], levels, strict=False)
+        return sum(max(0.0, min(end, b) - max(begin, a)) * watts for a, b, watts in parts)
+
+    def seen(number: int) -> Tick:
+        # Between a look within the last tick and one within the next.
+        before = ticks[number] - (lengths[number - 1] * looks[number] if number else 1.0)
+        after = ticks[number] + (lengths[number] * (1 - looks[number]) if number < len(lengths) else 1.0)
+        return Tick(before, after, (before + after) / 2)
+
+    started, ended = (edge * ticks[-1] for edge in sorted(edges))
+    bracket = Bracket(started)
+    bracket.ended = ended
+    for number, length in enumerate(lengths):
+        at = ticks[number]
+        bracket.add(Step(seen(number), seen(number + 1), joules(at, at + length), length))
+    low, high = bracket.interval(700)
+    assert low - 1e-6 <= joules(started, ended) <= high + 1e-6

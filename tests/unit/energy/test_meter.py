@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from titan_nb.energy import Discovery, FakeSensor, Finding, Meter, Sampler
-from titan_nb.energy.discover import Probe
+from titan_nb.energy.probes import Probe
 from titan_nb.energy.window import FORKED, NOT_IN_TIME, TOO_LATE
 from titan_nb.host import process_id
 from titan_nb.records import Energy, Measurement
@@ -40,6 +40,11 @@ def ready(meter: Meter) -> Meter:
     return meter
 
 
+def model(key: str = KEY, watts: float = 100.0, **options: Any) -> FakeSensor:
+    """Return a sensor that is read only at the edges of a window."""
+    return FakeSensor(key, watts, counter=False, **options)
+
+
 class Gate:
     """Lets the reads of a sensor wait until it is opened."""
 
@@ -54,7 +59,7 @@ class Gate:
 
 
 def test_an_inline_counter_is_measured_exactly(make: Callable[..., Meter], clock: Any) -> None:
-    sensor = FakeSensor(watts=70, clock=clock)
+    sensor = model(watts=70, clock=clock)
     meter = ready(make(sensor, clock=clock))
     window = meter.begin()
     clock.now += 2.0
@@ -62,7 +67,7 @@ def test_an_inline_counter_is_measured_exactly(make: Callable[..., Meter], clock
     clock.now += 1.0
     measurement = window.end()
     assert measurement.seconds == 3.0
-    assert measurement.energy[KEY] == Energy(840, 840, 840, "measured", "simulated counter")
+    assert measurement.energy[KEY] == Energy(840, 840, 840, "modelled", "simulated counter")
     assert measurement.warnings == ()
     assert window.end() is measurement
     assert window.settle() is measurement
@@ -76,7 +81,7 @@ def test_a_blocking_counter_is_read_on_the_samplers_thread(make: Callable[..., M
             names.append(threading.current_thread().name)
             return super().read()
 
-    window = ready(make(Noting(blocking=True))).begin()
+    window = ready(make(Noting(blocking=True, counter=False))).begin()
     time.sleep(0.02)
     energy = window.settle().energy[KEY]
     assert energy.joules == pytest.approx(2.0, rel=0.8)
@@ -84,11 +89,11 @@ def test_a_blocking_counter_is_read_on_the_samplers_thread(make: Callable[..., M
 
 
 def test_the_first_window_finds_its_sensors(make: Callable[..., Meter]) -> None:
-    window = make(FakeSensor(blocking=True), FakeSensor("gpu:other")).begin()
+    window = make(model(blocking=True), model("gpu:other")).begin()
     measurement = window.settle()
     assert {key: energy.grade for key, energy in measurement.energy.items()} == {
-        KEY: "measured",
-        "gpu:other": "measured",
+        KEY: "modelled",
+        "gpu:other": "modelled",
     }
 
 
@@ -110,48 +115,10 @@ def test_this_machine_in_truth() -> None:
 def test_without_sensors_that_block_nothing_is_handed_over(
     make: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch, sampler: Sampler
 ) -> None:
-    meter = ready(make(FakeSensor()))
+    meter = ready(make(model()))
     monkeypatch.setattr(sampler, "submit", lambda *_: pytest.fail("handed over"))
-    assert meter.begin().end().energy[KEY].grade == "measured"
+    assert meter.begin().end().energy[KEY].grade == "modelled"
     monkeypatch.undo()
-
-
-def test_cells_and_gaps_add_up_to_the_counter(make: Callable[..., Meter], clock: Any) -> None:
-    rng = random.Random(1)
-    sensor = FakeSensor(watts=70, clock=clock, tick_seconds=0.1)
-    meter = ready(make(sensor, FakeSensor("ram:model", clock=clock, counter=False), clock=clock))
-    start, total, previous = sensor.read().value, 0.0, None
-    for _ in range(100):
-        window = meter.begin()
-        clock.now += rng.uniform(0, 0.4)
-        sensor.watts = rng.uniform(50, 700)
-        total += window.end().energy[KEY].joules or 0.0
-        if previous is not None:
-            gap = meter.between(previous, window)
-            assert set(gap) == {KEY}
-            total += gap[KEY].joules or 0.0
-        previous, stop = window, sensor.read().value
-        clock.now += rng.uniform(0, 0.4)
-    assert total == pytest.approx(stop - start, abs=1e-3)
-
-
-def test_no_gap_between_windows_that_overlap_or_are_open(make: Callable[..., Meter], clock: Any) -> None:
-    meter = ready(make(FakeSensor(clock=clock), clock=clock))
-    outer = meter.begin()
-    clock.now += 1
-    inner = meter.begin()
-    assert meter.between(outer, inner) == {}
-    clock.now += 1
-    outer.end()
-    assert meter.between(outer, inner) == {}
-
-
-def test_a_gap_with_a_reading_missing_is_unknown(make: Callable[..., Meter]) -> None:
-    meter = ready(make(FakeSensor(faults=[None, "raise"])))
-    first = meter.begin()
-    first.end()
-    second = meter.begin()
-    assert meter.between(first, second)[KEY] == Energy.unknown("a simulated fault")
 
 
 # Faults
@@ -163,12 +130,12 @@ def test_a_gap_with_a_reading_missing_is_unknown(make: Callable[..., Meter]) -> 
 def test_a_fault_makes_its_device_unknown_and_no_other(
     make: Callable[..., Meter], fault: Any, edge: int, blocking: bool
 ) -> None:
-    bad = FakeSensor("gpu:bad", faults=[None] * edge + [fault], blocking=blocking)
-    meter = ready(make(bad, FakeSensor(blocking=blocking), max_wait_seconds=WAIT))
+    bad = model("gpu:bad", faults=[None] * edge + [fault], blocking=blocking)
+    meter = ready(make(bad, model(blocking=blocking), max_wait_seconds=WAIT))
     window = meter.begin()
     time.sleep(0.001)
     measurement = window.settle()
-    assert measurement.energy[KEY].grade == "measured"
+    assert measurement.energy[KEY].grade == "modelled"
     if fault == "reset" and edge == 0:
         assert measurement.energy["gpu:bad"].joules is not None
     else:
@@ -191,7 +158,7 @@ def test_a_thousand_faults_give_one_warning_per_kind(make: Callable[..., Meter])
         "reset",
     ]
     faults = [rng.choice([None, *kinds]) for _ in range(2000)]
-    meter = ready(make(FakeSensor(faults=faults)))
+    meter = ready(make(model(faults=faults)))
     warnings: list[str] = []
     for _ in range(1000):
         measurement = meter.begin().end()
@@ -202,9 +169,9 @@ def test_a_thousand_faults_give_one_warning_per_kind(make: Callable[..., Meter])
 
 
 def test_nonsense_power_is_unknown(make: Callable[..., Meter]) -> None:
-    window = ready(make(FakeSensor(watts=1e9))).begin()
+    window = ready(make(model(watts=1e9))).begin()
     time.sleep(0.001)
-    window._slots[KEY].begin = type(window._slots[KEY].begin)(window.started, 0.0)
+    window._slots[KEY].begin = type(window._slots[KEY].begin)(window.started, 0.0)  # type: ignore[union-attr]
     window._slots[KEY].sensor.watts = 1e12  # type: ignore[union-attr]
     time.sleep(0.01)
     assert "more than any device can draw" in window.end().energy[KEY].source
@@ -217,7 +184,7 @@ def test_a_clock_that_fails_leaves_the_time_and_no_energy(make: Callable[..., Me
     def clock() -> float:
         return float(next(readings))  # type: ignore[arg-type]
 
-    meter = ready(make(FakeSensor(), clock=clock))
+    meter = ready(make(model(), clock=clock))
     window = meter.begin()
     time.sleep(0.01)
     measurement = window.end()
@@ -231,7 +198,7 @@ def test_an_interrupt_in_a_read_is_the_users(make: Callable[..., Meter]) -> None
         def read(self) -> Any:
             raise KeyboardInterrupt
 
-    meter = ready(make(Interrupted()))
+    meter = ready(make(Interrupted(counter=False)))
     with pytest.raises(KeyboardInterrupt):
         meter.begin()
 
@@ -241,26 +208,26 @@ def test_an_interrupt_in_a_read_is_the_users(make: Callable[..., Meter]) -> None
 
 def test_a_slow_begin_is_used_when_it_arrives_before_the_end(make: Callable[..., Meter]) -> None:
     gate = Gate()
-    sensor = FakeSensor(blocking=True, faults=["hang"], sleep=gate)
+    sensor = model(blocking=True, faults=["hang"], sleep=gate)
     window = ready(make(sensor)).begin()
     time.sleep(0.03)
     gate.event.set()
     time.sleep(0.03)
     energy = window.settle().energy[KEY]
-    assert energy.grade == "measured"
+    assert energy.grade == "modelled"
     assert energy.joules is not None
-    assert energy.high - energy.joules >= 100 * 0.025  # type: ignore[operator]
+    assert energy.joules > 0
 
 
 def test_what_arrives_after_the_end_refines_the_measurement(make: Callable[..., Meter]) -> None:
     gate, told = Gate(), []
-    sensor = FakeSensor(blocking=True, faults=[None, "hang"], sleep=gate)
-    window = ready(make(sensor, FakeSensor("gpu:quick"))).begin()
+    sensor = model(blocking=True, faults=[None, "hang"], sleep=gate)
+    window = ready(make(sensor, model("gpu:quick"))).begin()
     started = time.perf_counter()
     first = window.end()
     assert time.perf_counter() - started < 0.1
     assert first.energy[KEY] == Energy.unknown(NOT_IN_TIME)
-    assert first.energy["gpu:quick"].grade == "measured"
+    assert first.energy["gpu:quick"].grade == "modelled"
     arrived = threading.Event()
 
     def refine(measurement: Measurement) -> None:
@@ -271,7 +238,7 @@ def test_what_arrives_after_the_end_refines_the_measurement(make: Callable[..., 
     gate.event.set()
     refined = window.settle(WAIT)
     assert arrived.wait(WAIT)
-    assert refined.energy[KEY].grade == "measured"
+    assert refined.energy[KEY].grade == "modelled"
     assert told == [(refined, "titan-sampler")]
     window.refined(refine)  # late, and called all the same
     deadline = time.monotonic() + WAIT
@@ -282,7 +249,7 @@ def test_what_arrives_after_the_end_refines_the_measurement(make: Callable[..., 
 
 def test_a_callback_that_fails_becomes_a_warning(make: Callable[..., Meter]) -> None:
     gate = Gate()
-    meter = ready(make(FakeSensor(blocking=True, faults=[None, "hang"], sleep=gate)))
+    meter = ready(make(model(blocking=True, faults=[None, "hang"], sleep=gate)))
     window = meter.begin()
     window.end()
     window.refined(lambda _: 1 / 0)  # type: ignore[arg-type,return-value]
@@ -294,7 +261,7 @@ def test_a_callback_that_fails_becomes_a_warning(make: Callable[..., Meter]) -> 
 
 def test_a_callback_is_not_called_when_all_was_in_time(make: Callable[..., Meter], sampler: Sampler) -> None:
     told: list[Measurement] = []
-    window = ready(make(FakeSensor(blocking=True), max_wait_seconds=WAIT)).begin()
+    window = ready(make(model(blocking=True), max_wait_seconds=WAIT)).begin()
     window.refined(told.append)
     window.end()
     window.refined(told.append)
@@ -304,7 +271,7 @@ def test_a_callback_is_not_called_when_all_was_in_time(make: Callable[..., Meter
 
 def test_a_begin_that_arrives_after_the_end_is_unknown(make: Callable[..., Meter]) -> None:
     gate = Gate()
-    window = ready(make(FakeSensor(blocking=True, faults=["hang"], sleep=gate))).begin()
+    window = ready(make(model(blocking=True, faults=["hang"], sleep=gate))).begin()
     window.end()
     gate.event.set()
     assert window.settle(WAIT).energy[KEY] == Energy.unknown(NOT_IN_TIME)
@@ -312,8 +279,8 @@ def test_a_begin_that_arrives_after_the_end_is_unknown(make: Callable[..., Meter
 
 def test_a_hung_sensor_never_delays_more_than_the_waits_and_is_left_out(make: Callable[..., Meter]) -> None:
     gate = Gate()
-    bad = FakeSensor("gpu:bad", blocking=True, faults=["hang"], sleep=gate)
-    meter = ready(make(bad, FakeSensor(blocking=True)))
+    bad = model("gpu:bad", blocking=True, faults=["hang"], sleep=gate)
+    meter = ready(make(bad, model(blocking=True)))
     warnings, durations = [], []
     for _ in range(20):
         started = time.perf_counter()
@@ -324,7 +291,7 @@ def test_a_hung_sensor_never_delays_more_than_the_waits_and_is_left_out(make: Ca
         time.sleep(0.01)
     last = meter.begin().settle(WAIT)
     warnings += last.warnings
-    assert last.energy[KEY].grade == "measured"
+    assert last.energy[KEY].grade == "modelled"
     assert "left out" in last.energy["gpu:bad"].source
     # Twice 20 ms and a little of our own; what a busy machine adds now and then is not ours.
     assert sorted(durations)[len(durations) * 3 // 4] < 0.05
@@ -335,7 +302,7 @@ def test_a_hung_sensor_never_delays_more_than_the_waits_and_is_left_out(make: Ca
 
 def test_when_the_successor_is_stuck_too_nothing_waits(make: Callable[..., Meter], sampler: Sampler) -> None:
     gate = threading.Event()
-    meter = ready(make(FakeSensor(blocking=True)))
+    meter = ready(make(model(blocking=True)))
     for _ in range(2):
         sampler.submit(lambda: gate.wait(WAIT))
         time.sleep(0.2)
@@ -363,17 +330,17 @@ def test_a_search_that_answers_in_the_window_gives_a_late_begin(
     make: Callable[..., Meter], blocking: bool
 ) -> None:
     gate = threading.Event()
-    window = make(discover=slow_probe(gate, FakeSensor(blocking=blocking), missing={"gpu:x": "lost"})).begin()
+    window = make(discover=slow_probe(gate, model(blocking=blocking), missing={"gpu:x": "lost"})).begin()
     gate.set()
     time.sleep(0.05)
     measurement = window.settle()
-    assert measurement.energy[KEY].grade == "measured"
+    assert measurement.energy[KEY].grade == "modelled"
     assert measurement.energy["gpu:x"] == Energy.unknown("lost")
 
 
 def test_a_search_that_answers_after_the_window_leaves_it_unknown(make: Callable[..., Meter]) -> None:
     gate = threading.Event()
-    meter = make(discover=slow_probe(gate, FakeSensor(), missing={"gpu:x": "lost"}))
+    meter = make(discover=slow_probe(gate, model(), missing={"gpu:x": "lost"}))
     window = meter.begin()
     assert window.end().energy == {}
     gate.set()
@@ -395,18 +362,18 @@ def early(make: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_models_are_read_before_the_search_has_answered(early: Any) -> None:
-    kept, dropped, gate = FakeSensor("kept"), FakeSensor("dropped"), threading.Event()
+    kept, dropped, gate = model("kept"), model("dropped"), threading.Event()
     window = early(slow_probe(gate, kept), kept, dropped).begin()
     first = window.end()
     assert first.energy == dict.fromkeys(("kept", "dropped", "gpu:hint"), Energy.unknown(NOT_IN_TIME))
     gate.set()
     refined = window.settle(WAIT)
     assert set(refined.energy) == {"kept"}
-    assert refined.energy["kept"].grade == "measured"
+    assert refined.energy["kept"].grade == "modelled"
 
 
 def test_a_search_that_hangs_takes_only_its_own_devices(early: Any) -> None:
-    kept, dropped, gate = FakeSensor("kept"), FakeSensor("dropped"), threading.Event()
+    kept, dropped, gate = model("kept"), model("dropped"), threading.Event()
     meter = early(slow_probe(gate, kept), kept, dropped)
     window = meter.begin()
     time.sleep(0.2)
@@ -439,26 +406,8 @@ def test_status_says_what_has_not_answered(
 # Life
 
 
-def test_counters_that_wrap_are_read_while_a_window_is_open(make: Callable[..., Meter]) -> None:
-    sensor = FakeSensor(blocking=True)
-    sensor.refresh_seconds = 0.01
-    meter = ready(make(sensor))
-    window = meter.begin()
-    time.sleep(0.15)
-    window.settle()
-    reads = sensor.reads
-    assert reads >= 5
-    time.sleep(0.05)
-    assert sensor.reads == reads
-    meter.begin()
-    meter.close()
-    reads = sensor.reads
-    time.sleep(0.05)
-    assert sensor.reads == reads
-
-
 def test_close_closes_the_sensors_and_stops_its_own_thread() -> None:
-    sensor = FakeSensor()
+    sensor = model()
     meter = Meter(lambda: Discovery((sensor,)))
     ready(meter)
     thread = meter.sampler._thread
@@ -467,7 +416,7 @@ def test_close_closes_the_sensors_and_stops_its_own_thread() -> None:
     assert thread is not None
     assert not thread.is_alive()
     ready(meter)
-    assert meter.begin().end().energy[KEY].grade == "measured"
+    assert meter.begin().end().energy[KEY].grade == "modelled"
     meter.close()
 
 
@@ -477,19 +426,19 @@ def test_a_hundred_meters_leave_no_thread_and_no_file() -> None:
 
     before = state()
     for _ in range(100):
-        meter = Meter(lambda: Discovery((FakeSensor(blocking=True),)))
+        meter = Meter(lambda: Discovery((model(blocking=True),)))
         meter.begin().end()
         meter.close()
     assert state() == before
 
 
 def test_windows_in_many_threads(make: Callable[..., Meter]) -> None:
-    meter, failures = make(FakeSensor(blocking=True), FakeSensor("gpu:inline"), max_wait_seconds=WAIT), []
+    meter, failures = make(model(blocking=True), model("gpu:inline"), max_wait_seconds=WAIT), []
 
     def work() -> None:
         for _ in range(50):
             energy = meter.begin().end().energy
-            if {part.grade for part in energy.values()} != {"measured"} or len(energy) != 2:
+            if {part.grade for part in energy.values()} != {"modelled"} or len(energy) != 2:
                 failures.append(energy)
 
     workers = [threading.Thread(target=work) for _ in range(8)]
@@ -512,7 +461,7 @@ def in_child(function: Callable[[], bool]) -> bool:
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_measures_only_time(make: Callable[..., Meter]) -> None:
-    meter = ready(make(FakeSensor(blocking=True)))
+    meter = ready(make(model(blocking=True)))
     before = meter.begin()
 
     def child() -> bool:
@@ -522,11 +471,10 @@ def test_a_forked_child_measures_only_time(make: Callable[..., Meter]) -> None:
         time.sleep(0.01)
         own = window.settle()
         told = meter.status()
-        gap = meter.between(before, window)
         meter.close()
         return (
             inherited.warnings == own.warnings == (FORKED,)
-            and inherited.energy == own.energy == gap == {}
+            and inherited.energy == own.energy == {}
             and own.seconds >= 0.01
             and told[0].why == FORKED
             and threading.active_count() == 1
@@ -534,4 +482,4 @@ def test_a_forked_child_measures_only_time(make: Callable[..., Meter]) -> None:
 
     for _ in range(20):
         assert in_child(child)
-    assert before.settle().energy[KEY].grade == "measured"
+    assert before.settle().energy[KEY].grade == "modelled"

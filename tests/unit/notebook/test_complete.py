@@ -26,9 +26,9 @@ def test_the_words_are_the_parsers_own() -> None:
     for line, verb in (("%%titan ", "track"), ("%titan track ", "track"), ("%titan recall ", "recall")):
         offered = set(words(line))
         assert offered <= FLAGS
-        assert {flag.lstrip("-") for flag in offered if flag.startswith("--") or flag == "-k"} == (
-            ALLOWED[verb] - {"text"}
-        )
+        assert {
+            flag.lstrip("-").replace("-", "_") for flag in offered if flag.startswith("--") or flag == "-k"
+        } == (ALLOWED[verb] - {"text"})
     assert words("%titan on ") == []
 
 

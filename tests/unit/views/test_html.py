@@ -8,7 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from titan_nb.ledger import Totals
-from titan_nb.records import Carbon, CellRef, DeviceMemory, Energy, MemoryUse, Report
+from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, Gap, MemoryUse, Report
 from titan_nb.views.grid import grid_bundle, grid_html
 from titan_nb.views.html import report_html, table_html
 from titan_nb.views.session import MAX_ROWS
@@ -192,6 +192,24 @@ def test_tables_can_be_read_aloud(session: list[Report], totals: Totals) -> None
         assert row.find("th")["scope"] == "row"
         assert row.find("th").text.strip()
         assert len(row.find_all(["th", "td"])) == len(header.find_all("th"))
+
+
+def test_gaps_come_with_a_balance(session: list[Report], totals: Totals) -> None:
+    gaps = [Gap(1, 2, 3.0, dict(totals.gap_energy))]
+    page = assert_clean(table_html(session, gaps, totals))
+    cells, balance = page.find_all("table")
+    assert [row.find("th").text for row in cells.tbody.find_all("tr")][:3] == ["1", "gap", "2"]
+    assert balance.caption.text == "Balance of the counters"
+    assert "CPU (this process)" in page.find_all("div")[-1].text
+    assert len(assert_clean(table_html(session, totals=totals)).find_all("table")) == 1
+
+
+def test_cost_and_idle_stand_in_the_detail(make: Make) -> None:
+    energy = {"gpu:a": Energy(1700.0, 1670.0, 1730.0, "measured", "a counter", 840.0)}
+    cost = Cost(0.0005, 0.00045, 0.00055, "<b>", "a <b>price</b>")
+    page = assert_clean(report_html(make(energy=energy, cost=cost)))
+    assert "of which idle" in page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "cost 0.00050 <b> (0.00045–0.00055), at a <b>price</b>" in page.text
 
 
 def test_report_of_one_cpu_is_small(one_cpu: Report) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from titan_nb.ledger import Totals
-from titan_nb.records import Carbon, Energy, Gap, MemoryUse, Report
+from titan_nb.records import Carbon, Cost, Energy, Gap, MemoryUse, Report
 from titan_nb.views.session import session_table, totals_line
 
 Make = Callable[..., Report]
@@ -49,12 +49,45 @@ def test_nested_windows_name_their_parent(session: list[Report]) -> None:
     assert column(session, "cell")[5:] == ["6", "–"]
 
 
-def test_gap_stands_after_its_report(make: Make) -> None:
+def test_gap_stands_before_the_report_that_ends_it(make: Make) -> None:
     energy = {"gpu:a": Energy(40.0, 35.0, 45.0, "measured", "s"), "cpu:b:0": Energy.unknown("w")}
-    cells = [make(number=1), make(number=2)]
-    assert column(cells, "cell", gaps=[Gap(1, 2, 3.0, energy)]) == ["7", "gap", "7"]
-    assert column(cells, "energy", gaps=[Gap(1, 2, 3.0, energy)])[1] == "≥ 40 J"
-    assert column(cells, "energy", gaps=[Gap(1, 2, 3.0)])[1] == ""
+    cells = [make(number=1), make(number=2, parent=1), make(number=3)]
+    gaps = [Gap(1, 3, 3.0, energy)]
+    assert column(cells, "cell", gaps=gaps) == ["7", "7", "gap", "7"]
+    assert column(cells, "energy", gaps=gaps)[2] == "≥ 40 J"
+    assert column(cells, "time", gaps=gaps)[2] == "3.00 s"
+    assert column(cells, "interval", gaps=gaps)[2] == "35–45"
+
+
+def test_dropped_window_stands_among_the_gaps_around_it(make: Make) -> None:
+    energy = {"gpu:a": Energy(40.0, 35.0, 45.0, "measured", "s")}
+    # Late figures come in any order.
+    gaps = [Gap(2, 2, 5.0, energy), Gap(2, 3, 6.0, energy), Gap(1, 2, 4.0, energy), Gap(3, 3, 7.0, energy)]
+    shown = column([make(number=1), make(number=3)], "time", gaps=gaps)
+    assert shown == ["12.3 s", "4.00 s", "5.00 s", "6.00 s", "7.00 s", "12.3 s"]
+    ending = column([make(number=1)], "time", gaps=gaps[:1])
+    assert ending == ["12.3 s", "5.00 s"]
+
+
+def test_gap_shows_its_share_though_it_is_bounded(make: Make) -> None:
+    gaps = [
+        Gap(1, 2, 0.01, {"gpu:a": Energy(2.0, 0.0, 7.0, "bounded", "s")}),
+        Gap(2, 3, 0.01, {"gpu:a": Energy.unknown("w")}),
+    ]
+    cells = [make(number=number) for number in (1, 2, 3)]
+    assert column(cells, "energy", gaps=gaps)[1::2] == ["2 J", "unknown"]
+    assert column(cells, "interval", gaps=gaps)[1::2] == ["0–7", ""]
+    assert column(cells, "grade", gaps=gaps)[1::2] == ["bounded", ""]
+
+
+def test_gap_of_which_no_counter_tells_is_no_row(make: Make) -> None:
+    assert column([make(number=1), make(number=2)], "cell", gaps=[Gap(1, 2, 3.0)]) == ["7", "7"]
+
+
+def test_cost_has_a_column_where_there_is_a_price(make: Make) -> None:
+    cost = Cost(0.0005, 0.00045, 0.00055, "EUR", "1 EUR/kWh, given by the user")
+    assert column([make(cost=cost), make()], "cost") == ["0.00050 EUR", ""]
+    assert "cost" not in session_table([make()]).titles
 
 
 def test_total_that_misses_a_device_is_a_lower_bound(session: list[Report], totals: Totals) -> None:

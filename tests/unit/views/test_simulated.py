@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from titan_nb.records import Carbon, CellRef, MemoryUse, Report
+from titan_nb.records import Carbon, CellRef, Cost, MemoryUse, Report
 from titan_nb.views.simulated import simulated
 from titan_nb.views.text import line
 
@@ -29,6 +29,8 @@ def test_what_was_measured_makes_no_difference(make: Make) -> None:
         memory=MemoryUse({}),
         notes=("GPU 3 took 4 J",),
         shared_window=True,
+        budget="stopped: 5.2 kJ of 5 kJ",
+        cost=Cost(0.1, 0.1, 0.1, "EUR", "a price"),
     )
     assert simulated(other) == simulated(make())
 
@@ -56,6 +58,9 @@ def test_grams_follow_from_the_fixed_joules(make: Make) -> None:
     assert (carbon.low, carbon.high) == pytest.approx((1252.0 * 1e-4, 1332.0 * 1e-4))
     assert (carbon.zone, carbon.source, carbon.year, carbon.grams_per_kwh) == ("FR", "s", 2023, 360.0)
     assert simulated(make(carbon=None)).carbon is None
+    twice = simulated(make(carbon=Carbon(9.0, 9.0, 9.0, 360.0, "FR", "s", 2023, pue=2.0))).carbon
+    assert twice is not None
+    assert twice.grams == pytest.approx(2 * carbon.grams)
 
 
 def test_every_source_says_simulated(make: Make) -> None:

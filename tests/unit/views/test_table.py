@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from titan_nb.records import CellRef, DeviceMemory, Energy, MemoryUse, Report
+from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, MemoryUse, Report
 from titan_nb.views.table import COLUMNS, row, rows, to_csv, to_json
 
 Make = Callable[..., Report]
@@ -53,6 +53,21 @@ def test_row_adds_up_gpus_and_names_the_unknown(make: Make) -> None:
     assert values["ram_peak_bytes"] is None
     assert values["energy_joules"] == 1.0
     assert values["energy_unknown"] == "gpu:1, ram:x"
+
+
+def test_row_holds_idle_pue_and_cost(make: Make) -> None:
+    energy = {
+        "gpu:1": Energy(10.0, 9.0, 11.0, "measured", "s", 4.0),
+        "ram:x": Energy(1.0, 1.0, 1.0, "modelled", "s"),
+    }
+    carbon = Carbon(0.1, 0.1, 0.1, 400.0, "DE", "s", 2024, pue=1.2)
+    values = row(make(energy=energy, carbon=carbon, cost=Cost(0.5, 0.4, 0.6, "EUR", "a price")))
+    assert values["energy_idle_joules"] == 4.0
+    assert (values["pue"], values["carbon_kind"]) == (1.2, "average")
+    assert (values["cost_low"], values["cost"], values["cost_high"]) == (0.4, 0.5, 0.6)
+    assert (values["cost_currency"], values["cost_source"]) == ("EUR", "a price")
+    without = row(make(carbon=None))
+    assert {without[name] for name in ("energy_idle_joules", "pue", "cost", "cost_currency")} == {None}
 
 
 def test_row_outside_a_cell_with_nothing_known(make: Make) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from titan_nb.ledger import Totals
-from titan_nb.records import Carbon, CellRef, DeviceMemory, Energy, Gap, MemoryUse, Report
+from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, Gap, MemoryUse, Report
 from titan_nb.views import text
 
 Make = Callable[..., Report]
@@ -153,7 +153,8 @@ def test_description_names_devices_sources_and_notes(make: Make) -> None:
     assert lines[0] == text.line(make(shared_window=True))
     assert "started 2025-03-04 10:11:12 UTC, took 12.3 s, CPU time 13.9 s" in lines
     words = [" ".join(line.split()) for line in lines]
-    assert "GPU 8f3a1c2d 1.70 kJ 1.67–1.73 measured a counter" in words
+    assert "GPU 8f3a1c2d 1.70 kJ 1.67–1.73 measured" in words
+    assert "GPU 8f3a1c2d: a counter" in lines
     assert any(line.startswith("RAM (this process)  1.0 GiB  2.1 GiB  1.5 GiB") for line in lines)
     assert "CO2e 0.21 g (0.20–0.22), at 411 g/kWh in DE 2024 (a table)" in lines
     assert "- a note" in lines
@@ -206,11 +207,75 @@ def test_table_fits_a_terminal(session: list[Report], totals: Totals) -> None:
 
 
 def test_wide_table_holds_every_column(session: list[Report], totals: Totals) -> None:
-    table = text.table(session, [Gap(1, 2, 3.0)], totals, max_width=200)
+    gap = Gap(1, 2, 3.0, {"gpu:a": Energy(40.0, 35.0, 45.0, "measured", "a counter")})
+    table = text.table(session, [gap], totals, max_width=200)
     assert "CPU time" in table
     assert "RAM kept" in table
     assert "7 in 6" in table
-    assert table.splitlines()[5].split() == ["gap", "3.00", "s"]
+    assert table.splitlines()[5].split() == ["gap", "3.00", "s", "40", "J", "35–45", "measured"]
+
+
+def test_table_with_gaps_ends_with_the_balance(session: list[Report], totals: Totals) -> None:
+    key = next(iter(totals.gap_energy))
+    gap = Gap(1, 2, 3.0, {key: totals.gap_energy[key]})
+    lines = text.table(session, [gap], totals).splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("counter"))
+    assert " ".join(lines[start].split()) == "counter cells gaps together"
+    assert lines[start + 2].startswith("GPU 8f3a1c2d")
+    assert "CPU (this process), RAM (this process)" in " ".join(" ".join(lines[start + 3 :]).split())
+    assert "counter  " not in text.table(session, totals=totals)
+
+
+def test_description_gives_idle_pue_cost_and_budget(make: Make) -> None:
+    report = make(
+        energy={"gpu:a": Energy(1700.0, 1670.0, 1730.0, "measured", "a counter", 840.0), "ram:x": MODELLED},
+        carbon=Carbon(
+            0.21, 0.20, 0.22, 411.0, "DE", "a table; times PUE 1.2", 2024, pue=1.2, kind="marginal"
+        ),
+        cost=Cost(0.0005, 0.00045, 0.00055, "EUR", "1 EUR/kWh, given by the user"),
+        budget="stopped: 1.8 kJ of 1 kJ",
+    )
+    lines = text.describe(report).splitlines()
+    words = [" ".join(line.split()) for line in lines]
+    assert "device energy interval of which idle grade" in words
+    assert "GPU a 1.70 kJ 1.67–1.73 ≈ 840 J measured" in words
+    assert "RAM (this process) 140 J 118–168 modelled" in words
+    assert "CO2e 0.21 g (0.20–0.22), at 411 g/kWh, marginal in DE 2024 × PUE 1.2 (a table)" in lines
+    assert "cost 0.00050 EUR (0.00045–0.00055), at 1 EUR/kWh, given by the user" in lines
+    assert "- budget: stopped: 1.8 kJ of 1 kJ" in lines
+
+
+def test_description_without_them_does_not_name_them(make: Make) -> None:
+    described = text.describe(make())
+    for word in ("idle", "PUE", "cost", "budget"):
+        assert word not in described
+
+
+def test_bound_is_not_split_into_idle_and_active(make: Make) -> None:
+    energy = {"gpu:a": Energy(1.2, 0.0, 3.04, "bounded", "s", 0.7)}
+    assert "idle" not in text.describe(make(energy=energy))
+
+
+@pytest.mark.parametrize(
+    ("energy", "currency", "shown"),
+    [
+        ({"gpu:a": MEASURED}, "EUR", "0.00050 EUR"),
+        ({"gpu:a": MEASURED}, None, "cost 0.00050"),
+        ({"gpu:a": MEASURED, "gpu:b": UNKNOWN}, "EUR", "≥ 0.00050 EUR"),
+        ({"gpu:a": BOUNDED}, "EUR", "≤ 0.00055 EUR"),
+    ],
+)
+def test_line_gives_the_cost(make: Make, energy: dict[str, Energy], currency: str | None, shown: str) -> None:
+    cost = Cost(0.0005, 0.00045, 0.00055, currency, "a price")
+    assert text.line(make(energy=energy, cost=cost, memory=NONE)).split(" · ")[4:] == [shown]
+
+
+def test_long_sentences_are_wrapped(make: Make) -> None:
+    source = "a counter " * 20
+    described = text.describe(
+        make(energy={"gpu:a": Energy(5.0, 5.0, 5.0, "measured", source)}, notes=(source,))
+    )
+    assert max(map(len, described.splitlines()[1:])) <= 100
 
 
 def test_table_leaves_out_what_says_nothing(one_cpu: Report) -> None:

@@ -1,9 +1,11 @@
-"""The yearly intensities of the world's grids, read from two tables that are never mixed.
+"""The yearly intensities of the world's grids, read from tables that are never mixed.
 
 *countries*: ``countries.csv`` beside this file, one dated row a country; its header names source and
-licence. *eco2ai*: ``data/carbon_index.csv`` of the installed eco2ai, undated, with regions of Australia,
-Canada, Russia and the United States; its zones are spelt ``eco2ai:DE`` and ``eco2ai:US/California``. Only
-that one file is read: eco2ai itself is slow to import, and cannot be imported on Python >= 3.12.
+licence. *us_states*: ``us_states.csv``, likewise, spelt ``US-CA``. *cloud_regions*: ``cloud_regions.csv``
+says on which of those zones a cloud region lies, spelt ``aws:eu-west-1``; it has no figures of its own.
+*eco2ai*: ``data/carbon_index.csv`` of the installed eco2ai, undated, with regions of Australia, Canada,
+Russia and the United States; its zones are spelt ``eco2ai:DE`` and ``eco2ai:US/California``. Only that one
+file is read: eco2ai itself is slow to import, and cannot be imported on Python >= 3.12.
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ from pathlib import Path
 
 from titan_nb.errors import SettingsError
 
-__all__ = ["Zone", "by_alias", "countries", "eco2ai", "find", "near"]
+__all__ = ["CLOUDS", "Zone", "by_alias", "cloud_regions", "countries", "eco2ai", "find", "near", "us_states"]
+
+CLOUDS = ("aws", "azure", "gcp")
+"""The cloud providers whose regions have a zone."""
 
 _ECO2AI = "eco2ai"
+_GRAMS_PER_POUND = 453.59237  # the international avoirdupois pound, by definition
 
 # A file that is missing or not UTF-8, a column that is missing, a row that is short, a figure that is none.
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error)
@@ -36,6 +42,7 @@ class Zone:
         year: The year the figure is the mean of; None where the table does not say.
         grams_per_kwh: Intensity in g CO2e per kWh; 0 is a figure like any other.
         source: Which table, from whom, under which licence.
+        grid: The zone on which a cloud region lies; empty for all others.
     """
 
     code: str
@@ -44,15 +51,20 @@ class Zone:
     year: int | None
     grams_per_kwh: float
     source: str
+    grid: str = ""
+
+
+def _rows(file: str) -> Iterator[dict[str, str]]:
+    """Return the rows of a table that ships with titan."""
+    from importlib.resources import files
+
+    text = files(__name__).joinpath(file).read_text(encoding="utf-8")
+    return iter(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 @functools.cache
 def countries() -> tuple[Zone, ...]:
-    """Return the zones of the table that ships with titan, in order of their codes."""
-    from importlib.resources import files
-
-    text = files(__name__).joinpath("countries.csv").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    """Return the countries of the table that ships with titan, in order of their codes."""
     return tuple(
         Zone(
             code=row["zone"],
@@ -62,7 +74,43 @@ def countries() -> tuple[Zone, ...]:
             grams_per_kwh=float(row["grams_per_kwh"]),
             source="Ember / Our World in Data (CC BY 4.0), from carbontracker 2.4.7",
         )
-        for row in csv.DictReader(lines)
+        for row in _rows("countries.csv")
+    )
+
+
+@functools.cache
+def us_states() -> tuple[Zone, ...]:
+    """Return the states of the USA and the District of Columbia, in order of their codes."""
+    return tuple(
+        Zone(
+            code=row["zone"],
+            name=f"{row['state']}, USA",
+            aliases=(row["zone"], f"US-{row['state']}"),
+            year=int(row["year"]),
+            # lb/MWh is thousandths of a pound per kWh.
+            grams_per_kwh=float(row["lb_per_mwh"]) * _GRAMS_PER_POUND / 1000,
+            source="US EPA eGRID2023 (public domain), emissions at the plants only, from codecarbon 3.3.2",
+        )
+        for row in _rows("us_states.csv")
+    )
+
+
+@functools.cache
+def cloud_regions() -> tuple[Zone, ...]:
+    """Return the cloud regions, each with the figure of the country or state that it lies in."""
+    own = by_alias((*countries(), *us_states()))
+    return tuple(
+        Zone(
+            code=f"{row['provider']}:{row['region']}",
+            name=f"{row['place']}, on the grid of {zone.code}",
+            aliases=(f"{row['provider']}:{row['region']}",),
+            year=zone.year,
+            grams_per_kwh=zone.grams_per_kwh,
+            source=f"the region's zone {zone.code} in {zone.source}",
+            grid=zone.code,
+        )
+        for row in _rows("cloud_regions.csv")
+        for zone in (own[_fold(row["zone"])],)
     )
 
 
@@ -121,7 +169,7 @@ def find(name: str) -> Zone | None:
 def near(name: str, limit: int = 3) -> list[Zone]:
     """Return up to ``limit`` zones that an unknown ``name`` may have meant, the likeliest first.
 
-    For a plain name that eco2ai's table has, that zone goes first. Then come, in the table that was asked,
+    For a plain name that eco2ai's table has, that zone goes first. Then come, in the tables that were asked,
     names with these initials (UK), names that begin so (US/Cal), and close spellings (Germny).
 
     Raises:
@@ -166,7 +214,7 @@ def _fold(name: str) -> str:
 
 
 def _zones(table: str) -> tuple[Zone, ...]:
-    return eco2ai() if table == _ECO2AI else countries()
+    return eco2ai() if table == _ECO2AI else (*countries(), *us_states(), *cloud_regions())
 
 
 @functools.cache

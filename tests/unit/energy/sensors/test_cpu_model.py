@@ -4,13 +4,21 @@ import threading
 
 import pytest
 
-from titan_nb.energy.chips import Cpu, ThreadWatts
+from titan_nb.energy import chips
+from titan_nb.energy.cgroup import CpuLimits
+from titan_nb.energy.chips import EVERY_FAMILY, Cpu, ThreadWatts
 from titan_nb.energy.sensors import Reading, cpu_model
 from titan_nb.energy.sensors.cpu_model import CpuModel
 from titan_nb.errors import SensorError
 from titan_nb.host import process_id
 
+# Three CPU seconds in one second, so on three CPUs or more.
 BEGIN, END = Reading(0.0, 10.0, (5.0,)), Reading(1.0, 13.0, (6.0,))
+
+
+@pytest.fixture(autouse=True)
+def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_model, "cpu_limits", lambda: CpuLimits(64, 8, 4.0))
 
 
 @pytest.fixture
@@ -21,8 +29,8 @@ def family(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(1)
         return ThreadWatts(1.5, 3.0, 11.0, 57)
 
-    monkeypatch.setattr(cpu_model, "look_up", look_up)
-    monkeypatch.setattr(cpu_model, "this_cpu", lambda: Cpu("AMD EPYC"))
+    monkeypatch.setattr(chips, "look_up", look_up)
+    monkeypatch.setattr(chips, "this_cpu", lambda: Cpu("AMD EPYC"))
     return calls
 
 
@@ -37,13 +45,45 @@ def test_cpu_seconds_times_watts_per_thread_with_the_range_of_the_family(family:
 
 
 def test_one_chip_has_no_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_model, "look_up", lambda *_: ThreadWatts(4.8, 4.8, 4.8, 1))
-    monkeypatch.setattr(cpu_model, "this_cpu", lambda: Cpu("Alpha 1"))
+    monkeypatch.setattr(chips, "look_up", lambda *_: ThreadWatts(4.8, 4.8, 4.8, 1))
+    monkeypatch.setattr(chips, "this_cpu", lambda: Cpu("Alpha 1"))
     model = CpuModel()
     model.prepare()
     energy = model.energy(BEGIN, END, 0, 1)
     assert energy.low == energy.joules == energy.high == pytest.approx(14.4)
     assert "4.8 W per thread of Alpha 1" in energy.source
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("Foo 1", "'Foo 1' is in no table"), ("", "does not tell the name")]
+)
+def test_an_unknown_chip_has_the_range_of_all(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+    monkeypatch.setattr(chips, "look_up", lambda *_: ThreadWatts(0.5, 8.0, 99.0, 1000, EVERY_FAMILY))
+    monkeypatch.setattr(chips, "this_cpu", lambda: Cpu(name))
+    model = CpuModel()
+    model.prepare()
+    energy = model.energy(BEGIN, END, 0, 1)
+    assert (energy.joules, energy.low, energy.high) == (24.0, 1.5, 297.0)
+    assert words in energy.source
+    assert "1000 chips of all makes, 0.5 to 99 W" in energy.source
+
+
+def test_a_lump_of_cpu_time_is_cut_to_what_the_allowed_cpus_can_have_worked(family: list[int]) -> None:
+    model = CpuModel()
+    model.prepare()
+    lump = Reading(1.0, 1000.0, (6.0,))
+    energy = model.energy(BEGIN, lump, 0, 1)
+    assert energy.joules == pytest.approx(8 * 3.0)
+    assert energy.high == pytest.approx(8 * 11.0)
+    assert model.limits == "limited to 8 of 64 CPUs and the time of 4 CPUs"
+
+
+def test_a_quota_does_not_change_the_model(family: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_model, "cpu_limits", lambda: CpuLimits(64, 64, 0.5))
+    model = CpuModel()
+    assert model.limits == ""
+    model.prepare()
+    assert model.energy(BEGIN, END, 0, 1).joules == pytest.approx(9.0)
 
 
 def test_the_tables_are_read_once_however_many_ask(family: list[int]) -> None:
@@ -63,7 +103,7 @@ def test_what_the_tables_do_not_tell_is_unknown_with_the_reason(
     def fail(*_: object) -> ThreadWatts:
         raise error
 
-    monkeypatch.setattr(cpu_model, "look_up", fail)
+    monkeypatch.setattr(chips, "look_up", fail)
     model = CpuModel()
     for _ in range(2):
         with pytest.raises(SensorError, match=str(error.args[0])):

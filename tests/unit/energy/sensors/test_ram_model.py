@@ -24,3 +24,12 @@ def test_a_reading_is_the_resident_memory(monkeypatch: pytest.MonkeyPatch, linux
     assert model.key == f"ram:{process_id()}"
     assert model.read().value == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
     model.close()
+
+
+def test_a_terabyte_of_the_host_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: pytest.fail("asked for the memory of the host"))
+    model = RamModel()
+    begin, end = model.read(), model.read()
+    energy = model.energy(begin, end, begin.at, begin.at + 1.0)
+    assert energy.joules == pytest.approx(0.375 * psutil.Process().memory_info().rss / GIB, rel=0.05)
+    model.close()
