@@ -10,9 +10,11 @@ from pathlib import Path
 __all__ = ["REQUIREMENTS", "PeerMissingError", "environment", "installed"]
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    "carbontracker": ("carbontracker",),
     "codecarbon": ("codecarbon",),
     # Its own metadata has no upper bounds: with pandas 3 it cannot finish, without pkg_resources not start.
     "eco2ai": ("eco2ai==0.3.12", "pandas<3", "setuptools<82"),
+    "zeus": ("zeus",),
 }
 
 

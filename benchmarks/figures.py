@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["goals", "profile_text", "spread", "summary", "table"]
+__all__ = ["goals", "grid", "profile_text", "spread", "summary", "table"]
 
 Sweep = Mapping[str, Mapping[str, "float | None"]]
 Figures = dict[str, dict[str, Any]]
@@ -88,7 +88,7 @@ def table(title: str, figures: Figures) -> str:
                 str(figure["cells"]),
             )
         )
-    return f"### {title}\n\n{_grid(rows)}"
+    return f"### {title}\n\n{grid(rows)}"
 
 
 def goal_table(found: Sequence[Mapping[str, Any]]) -> str:
@@ -100,7 +100,7 @@ def goal_table(found: Sequence[Mapping[str, Any]]) -> str:
             f"{goal[key]:.2f} {goal['unit']}" if goal[key] is not None else "-" for key in ("value", "limit")
         )
         rows.append((goal["goal"], *figures, verdict[goal["met"]]))  # type: ignore[arg-type]
-    return f"### Goals\n\n{_grid(rows)}"
+    return f"### Goals\n\n{grid(rows)}"
 
 
 def profile_text(profiles: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -138,7 +138,8 @@ def _ms(seconds: float | None) -> float:
     return (seconds or 0.0) * 1e3
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> str:
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows, the first of which is the head, as an aligned Markdown table."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for number, row in enumerate(rows):

@@ -11,12 +11,13 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from environments import REQUIREMENTS, PeerMissingError, environment, installed
+from environments import PeerMissingError, environment, installed
 from figures import goal_table, goals, profile_text, summary, table
 
 HERE = Path(__file__).resolve().parent
@@ -30,13 +31,20 @@ _PROFILED_CELLS = 200
 _CHILD_SECONDS = 1800
 
 
-def measure(python: Path, subject: str, cells: int, sweeps: int, *more: str) -> Any:
+def measure(
+    python: Path,
+    subject: str,
+    cells: int,
+    sweeps: int,
+    *more: str,
+    environ: Mapping[str, str] = os.environ,
+) -> Any:
     """Run one subject in a process of its own; return what it measured."""
     command = [python, HERE / "blocks.py", subject, "--cells", str(cells), "--sweeps", str(sweeps)]
     command += ["--seed", str(random.randrange(2**32)), *more]
     with tempfile.TemporaryDirectory() as home:
         # An empty home: no start-up file, history or configuration of the user's takes part.
-        env = os.environ | {"HOME": home, "IPYTHONDIR": home, "PYTHONWARNINGS": "ignore"}
+        env = {**environ, "HOME": home, "IPYTHONDIR": home, "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             command, cwd=home, env=env, capture_output=True, text=True, timeout=_CHILD_SECONDS
         )
@@ -63,14 +71,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def find_peers() -> tuple[dict[str, dict[str, Any]], dict[str, Path]]:
+def find_peers(names: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Path]]:
     """Return the results of the peers, empty so far, and the Pythons of those that can be run."""
     peers: dict[str, dict[str, Any]] = {}
     pythons: dict[str, Path] = {}
-    for peer in REQUIREMENTS:
+    for peer in names:
         try:
             pythons[peer] = environment(peer, ENVIRONMENTS)
-        except PeerMissingError as error:  # noqa: PERF203 - there are two
+        except PeerMissingError as error:  # noqa: PERF203 - there are four at most
             peers[peer] = {"not_tried": str(error)}
         else:
             peers[peer] = {"version": installed(pythons[peer], peer)}
@@ -82,7 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     own = Path(sys.executable)
     size = min(_BLOCK_CELLS, options.cells)
     count = math.ceil(options.cells / size)
-    peers, pythons = find_peers() if options.peers else ({}, {})
+    peers, pythons = find_peers(_PEER_CELLS) if options.peers else ({}, {})
     load = [os.getloadavg()[0]]
     sweeps: dict[str, list[Any]] = {}
     for number in range(options.rounds):
