@@ -91,9 +91,7 @@ def test_cells_and_gaps_add_up_to_the_counter(kernel: Kernel, fake: FakeNvml) ->
     counted, first_counted = 0.0, outermost[1]  # in the very first one the GPU was still being found
     for number, (_, parent, (part,)) in list(reports.items())[1:]:
         true = fake.true_joules(0, *edges[number])
-        print(
-            f"report {number}: {part[0]:.2f} J in {part[1]:.2f} to {part[2]:.2f} ({part[3]}), truth {true:.2f}"
-        )
+        print(f"report {number}: {part[0]:.2f} J ({part[1]:.2f} to {part[2]:.2f}), truth {true:.2f}")
         assert holds(part, true)
         counted += 0.0 if parent is not None else part[0]
     for after, before in itertools.pairwise(outermost[1:]):
