@@ -17,6 +17,9 @@ from titan_nb.records import Energy
 
 __all__ = ["Track"]
 
+_OVER_LIMIT = 2.0
+"""For a moment a device may draw more than its power limit, which holds on average."""
+
 _IDLE_STEPS = 3
 """The idle power is the median of so many last steps outside of windows, as work may end a little late."""
 
@@ -127,7 +130,9 @@ class Track:
 
     def _share(self, step: Step) -> None:
         spans = [account.span for account in self._accounts]
-        shares = apportion(step.begin.at, step.end.at, step.joules, spans, self.idle_watts)
+        # A tick of a part-time counter stands for more time than it has looked at.
+        most = self.sensor.limit_watts * _OVER_LIMIT / self.sensor.duty
+        shares = apportion(step.begin.at, step.end.at, step.joules, spans, self.idle_watts, most)
         alone = True
         for account, share in zip(self._accounts, shares, strict=True):
             if account.works and step.end.latest > account.started and step.begin.earliest < account.ended:
