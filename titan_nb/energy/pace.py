@@ -26,6 +26,9 @@ _CRUISE_PART = 1 / 500
 _IDLE_SECONDS = 2.0
 _LONG_IDLE_SECONDS = 5.0
 _LONG_IDLE_AFTER_SECONDS = 30.0
+_ASLEEP_AFTER_SECONDS = 120.0
+_ASLEEP_SECONDS = 3600.0
+"""After two minutes without a window the device may sleep; the next window reads what it used till then."""
 
 _PHASE_SECONDS = 4.0
 """A tick is looked for from both sides at least this often, so that the phase is not lost."""
@@ -92,19 +95,26 @@ class Pace:
         self._idle_since = None if active else (now if self._idle_since is None else self._idle_since)
         if self._hits >= _FINE_HITS and wanted:
             return MIN_SECONDS
-        if (wanted or self._learns() or self._loses_phase(now)) and self._vain < 4 * _TIRED_LOOKS:
+        seeks = wanted or self._learns() or (self._loses_phase(now) and not self._asleep(now))
+        if seeks and self._vain < 4 * _TIRED_LOOKS:
             delay = self._to_next_tick(now)
         elif active:
             delay = self._after_a_tick(now, self._cruise(now - (now if open_since is None else open_since)))
         else:
             idle_for = now - (now if self._idle_since is None else self._idle_since)
             delay = _IDLE_SECONDS if idle_for < _LONG_IDLE_AFTER_SECONDS else _LONG_IDLE_SECONDS
-            if self._clock.last is not None and self._clock.period is not None:
+            if self._asleep(now):
+                # One that wraps is read before it does.
+                delay = _ASLEEP_SECONDS if at_most is None else max(at_most, _LONG_IDLE_SECONDS)
+            elif self._clock.last is not None and self._clock.period is not None:
                 due = self._clock.last + min(_PHASE_SECONDS, self._clock.known_for(_PHASE_PART))
                 delay = min(delay, max(0.0, due - now))
         if at_most is not None and active:
             delay = min(delay, at_most)
         return max(MIN_SECONDS, delay)
+
+    def _asleep(self, now: float) -> bool:
+        return self._idle_since is not None and now - self._idle_since > _ASLEEP_AFTER_SECONDS
 
     def _learns(self) -> bool:
         if self._clock.period is not None or self._hits >= _FINE_HITS or self._learning >= _LEARNING_LOOKS:
