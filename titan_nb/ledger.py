@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from titan_nb.records import Carbon, Energy, Gap, Report
+from titan_nb.records import Carbon, Cost, Energy, Gap, Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +18,11 @@ __all__ = ["Ledger", "Totals"]
 
 DEFAULT_LIMIT = 10_000
 
-NEWEST = 16
+NEWEST = 64
 """So many reports may still be refined without all of them being added up again."""
+
+_OVERLAPS = 16
+"""So many overlaps may still wait for a report: a cell's comes after its value has been stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,16 @@ class Totals:
         return dataclasses.replace(self, gap_energy=_added(self.gap_energy, gap.energy))
 
 
+@dataclass(frozen=True, slots=True)
+class _Overlap:
+    """What windows that overlapped took together; see `Ledger.overlap`."""
+
+    numbers: Collection[int]
+    seconds: float
+    cpu_seconds: float
+    energy: Mapping[str, Energy]
+
+
 class Ledger:
     """The reports of one session.
 
@@ -97,8 +110,11 @@ class Ledger:
         self._gaps: deque[Gap] = deque(maxlen=self._limit)
         # Reports of overlapping windows, as the totals count them.
         self._counted: dict[int, Report] = {}
+        self._overlaps: deque[_Overlap] = deque(maxlen=_OVERLAPS)
         # The totals of what was let go; of that and all reports but the newest, which may yet be refined.
-        self._past = self._settled = Totals()
+        # None when it must be added up anew: that takes its time, so only who asks for the totals waits.
+        self._past = Totals()
+        self._settled: Totals | None = self._past
         self._newest: deque[int] = deque()
 
     def unlock(self) -> None:
@@ -133,7 +149,7 @@ class Ledger:
     def totals(self) -> Totals:
         """Sums over the whole session."""
         with self._lock:
-            totals = self._settled
+            totals = self._settled = self._settled or self._added_up()
             for number in self._newest:
                 totals = self._with(totals, number)
             return totals
@@ -153,8 +169,11 @@ class Ledger:
             self._reports[report.number] = report
             self._newest.append(report.number)
             if len(self._newest) > NEWEST:
-                self._settled = self._with(self._settled, self._newest.popleft())
+                self._settle(self._newest.popleft())
             self._trim()
+            for overlap in self._overlaps:
+                if report.number in overlap.numbers:
+                    self._count(overlap)
 
     def refine(self, report: Report) -> bool:
         """Replace the report of the same number; return False if it is no longer kept."""
@@ -172,25 +191,15 @@ class Ledger:
         Each counts with the part that its own figure has in the sum of theirs.
 
         Args:
-            numbers: The outermost windows among them.
+            numbers: The outermost windows among them, also those whose report is still to come.
             seconds: Wall time from the first start to the last end, in seconds.
             cpu_seconds: CPU time in it, in seconds.
             energy: Energy in it, by device key.
         """
+        overlap = _Overlap(numbers, seconds, cpu_seconds, energy)
         with self._lock:
-            reports = [self._reports[number] for number in numbers if number in self._reports]
-            parts = _divided(energy, reports)
-            wall = sum(report.seconds for report in reports)
-            cpu = sum(report.cpu_seconds for report in reports)
-            for report, part in zip(reports, parts, strict=True):
-                self._counted[report.number] = dataclasses.replace(
-                    report,
-                    seconds=report.seconds * seconds / wall if wall else 0.0,
-                    cpu_seconds=report.cpu_seconds * cpu_seconds / cpu if cpu else 0.0,
-                    energy=part,
-                    carbon=_scaled(report, Energy.sum(part)),
-                )
-            self._settle()
+            self._overlaps.append(overlap)
+            self._count(overlap)
 
     def add_gap(self, gap: Gap) -> None:
         """Append ``gap``."""
@@ -198,7 +207,8 @@ class Ledger:
             self._gaps.append(gap)
             if gap.energy:
                 self._past = self._past.with_gap(gap)
-                self._settled = self._settled.with_gap(gap)
+                if self._settled is not None:
+                    self._settled = self._settled.with_gap(gap)
 
     def reset(self) -> None:
         """Forget all reports, gaps and totals; numbers go on, because a window may be open."""
@@ -221,7 +231,7 @@ class Ledger:
             self._past = self._with(self._past, oldest)
             if oldest in self._newest:
                 self._newest.remove(oldest)
-                self._settled = self._with(self._settled, oldest)
+                self._settle(oldest)
             del self._reports[oldest]
             self._counted.pop(oldest, None)
 
@@ -231,15 +241,40 @@ class Ledger:
 
     def _replace(self, report: Report) -> None:
         self._reports[report.number] = report
-        if report.number not in self._newest:
-            self._settle()
+        self._changed(report.number)
 
-    def _settle(self) -> None:
-        """Add up anew what does not change as a rule."""
-        self._settled = self._past
+    def _changed(self, number: int) -> None:
+        if number not in self._newest:
+            self._settled = None
+
+    def _settle(self, number: int) -> None:
+        """Add a report to those that do not change as a rule."""
+        if self._settled is not None:
+            self._settled = self._with(self._settled, number)
+
+    def _added_up(self) -> Totals:
+        totals = self._past
         for number in self._reports:
             if number not in self._newest:
-                self._settled = self._with(self._settled, number)
+                totals = self._with(totals, number)
+        return totals
+
+    def _count(self, overlap: _Overlap) -> None:
+        """Divide what overlapping windows took together among those that have a report."""
+        reports = [self._reports[number] for number in overlap.numbers if number in self._reports]
+        parts = _divided(overlap.energy, reports)
+        wall = sum(report.seconds for report in reports)
+        cpu = sum(report.cpu_seconds for report in reports)
+        for report, part in zip(reports, parts, strict=True):
+            self._counted[report.number] = dataclasses.replace(
+                report,
+                seconds=report.seconds * overlap.seconds / wall if wall else 0.0,
+                cpu_seconds=report.cpu_seconds * overlap.cpu_seconds / cpu if cpu else 0.0,
+                energy=part,
+                carbon=_scaled(report, Energy.sum(part)),
+                cost=_scaled_cost(report, Energy.sum(part)),
+            )
+            self._changed(report.number)
 
 
 def _divided(energy: Mapping[str, Energy], reports: Sequence[Report]) -> list[dict[str, Energy]]:
@@ -274,6 +309,15 @@ def _scaled(report: Report, counted: Energy) -> Carbon | None:
         low=min(grams, carbon.low * (counted.low or 0.0) / (whole.low or 1.0)),
         high=max(grams, carbon.high * (counted.high or 0.0) / (whole.high or 1.0)),
     )
+
+
+def _scaled_cost(report: Report, counted: Energy) -> Cost | None:
+    """Return the report's cost for the energy that is counted of it."""
+    whole, cost = report.total, report.cost
+    if cost is None or not whole.joules or counted.joules is None:
+        return cost
+    part = counted.joules / whole.joules
+    return dataclasses.replace(cost, amount=cost.amount * part, low=cost.low * part, high=cost.high * part)
 
 
 def _added(sums: dict[str, Energy], parts: object) -> dict[str, Energy]:

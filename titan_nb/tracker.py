@@ -52,10 +52,7 @@ class Tracker:
         self.peaks = peaks or Peaks(every=self.meter.sampler.every)
         self.lock = threading.Lock()
         self._nesting = Nesting()
-        # The last outermost window that ended, and those since no other one was open; the first among them.
-        self._last = 0
-        self._together: list[int] = []
-        self._first: Window | None = None
+        self._last = 0  # number of the outermost window that ended last
 
     def begin(self, cell: CellRef | None = None, settings: Settings | None = None) -> Run:
         """Open a window.
@@ -87,30 +84,36 @@ class Tracker:
     def close(self) -> None:
         """Let go of threads and file descriptors; the next window takes them again."""
         self._nesting.clear()
-        self._together.clear()
-        self._first = None
         self.meter.close()
         self.peaks.close()
 
     def ended(self, run: Run) -> int | None:
         """Take note that ``run`` has ended; return the number of the window that it lies in."""
         parent = self._nesting.leave(run)
-        if parent is None:
-            self._last = run.number
-            self._together.append(run.number)
-        window, tail = run.window, run.window.tail
-        if not window.last:
-            self._first = window if tail is not None else self._first
-            return parent
-        together, self._together = self._together, []
-        first, self._first = self._first, None
-        if tail is not None and first is not None and len(together) > 1:
-            tail.when_final(functools.partial(self._add_overlap, together, first, window, tail))
+        window, tail, overlap = run.window, run.window.tail, run.window.overlap
+        with self.lock:
+            if parent is None:
+                self._last = run.number
+                overlap.numbers.append(run.number)
+            if tail is None:
+                return parent
+            # The one that ended last may come here before the others: each waits for its readings.
+            if window.last:
+                overlap.last = window
+            else:
+                overlap.first = window
+            first, last = overlap.first, overlap.last
+            if first is None or last is None:
+                return parent
+            overlap.first = overlap.last = None
+        tail.when_final(functools.partial(self._add_overlap, overlap.numbers, first, last, tail))
         return parent
 
     def dropped(self, run: Run) -> None:
         """Take note that ``run`` has ended without a report."""
         window = run.window
+        if window.tail is not None or not window.last:
+            return  # the windows that it overlapped with are charged for its time
 
         def add(measurement: Measurement) -> None:
             energy = {key: part for key, part in measurement.energy.items() if key in window.counters}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
-from titan_nb.ledger import Ledger
+from titan_nb.ledger import NEWEST, Ledger
 from titan_nb.records import Carbon, Energy, Gap, MemoryUse, Report
 
 
@@ -150,3 +150,49 @@ def test_numbers_are_unique_over_threads() -> None:
     for thread in threads:
         thread.join()
     assert sorted(numbers) == list(range(1, 2001))
+
+
+def joules_in(ledger: Ledger) -> float | None:
+    return ledger.totals.energy["gpu:a"].joules
+
+
+def test_overlapping_windows_are_counted_by_what_they_took_together() -> None:
+    ledger = Ledger()
+    ledger.add(report(1, 30.0))
+    ledger.add(report(2, 10.0))
+    ledger.overlap([1, 2], 3.0, 1.5, {"gpu:a": Energy(32.0, 30.0, 34.0, "measured", "simulated")})
+    totals = ledger.totals
+    assert (totals.cells, totals.seconds, totals.cpu_seconds) == (2, 3.0, 1.5)
+    energy = totals.energy["gpu:a"]
+    assert (energy.joules, energy.low, energy.high) == (32.0, 30.0, 34.0)
+
+
+def test_a_report_that_comes_after_its_overlap_is_counted_in_it() -> None:
+    ledger = Ledger()
+    ledger.add(report(1, 30.0))
+    ledger.overlap([1, 2], 3.0, 1.5, {"gpu:a": Energy(32.0, 30.0, 34.0, "measured", "simulated")})
+    ledger.add(report(2, 10.0))
+    assert joules_in(ledger) == 32.0
+    assert ledger.totals.seconds == 3.0
+
+
+def test_a_report_refined_late_changes_the_totals() -> None:
+    ledger = Ledger()
+    for number in range(1, NEWEST + 10):
+        ledger.add(report(number))
+    assert joules_in(ledger) == NEWEST + 9
+    ledger.refine(report(1, 5.0))
+    ledger.add_gap(Gap(1, 2, 1.0, {"gpu:a": Energy(7.0, 7.0, 7.0, "measured", "simulated")}))
+    ledger.add(report(NEWEST + 10))
+    assert joules_in(ledger) == NEWEST + 14
+    assert ledger.totals.gap_energy["gpu:a"].joules == 7.0
+
+
+def test_reports_that_are_let_go_before_the_totals_are_asked_for_stay_in_them() -> None:
+    ledger = Ledger(limit=NEWEST + 5)
+    for number in range(1, NEWEST + 6):
+        ledger.add(report(number))
+    ledger.refine(report(2, 5.0))
+    for number in range(NEWEST + 6, NEWEST + 11):
+        ledger.add(report(number))
+    assert joules_in(ledger) == NEWEST + 14

@@ -308,3 +308,81 @@ def test_meters_can_be_given() -> None:
     meter = Meter()
     assert Tracker(meter=meter).meter is meter
     meter.close()
+
+
+def overlapping(tracker: Tracker) -> tuple[Run, Run]:
+    """Two windows of two threads, the second of which ends later."""
+    first = tracker.begin()
+    thread = threading.Thread(target=lambda: runs.append(tracker.begin()))
+    runs: list[Run] = []
+    thread.start()
+    thread.join()
+    time.sleep(0.05)
+    return first, runs[0]
+
+
+@pytest.mark.parametrize("counter", [True, False])
+def test_windows_that_overlap_count_once_however_late_their_reports_are(counter: bool) -> None:
+    sensor = FakeSensor(blocking=True, tick_seconds=0.01 if counter else 0, counter=counter)
+    tracker = Tracker(meter=Meter(lambda: Discovery((sensor,))))
+    try:
+        tracker.meter.status()
+        first, second = overlapping(tracker)
+        first.close()
+        time.sleep(0.05)
+        second.close()
+        time.sleep(0.2)  # a value is being stored
+        first.finish()
+        second.finish()
+        whole = sensor.true_joules(first.window.started, second.window.ended or 0.0)
+        assert tracker.ledger.totals.energy[sensor.key].joules == pytest.approx(whole, rel=0.2)
+    finally:
+        tracker.close()
+
+
+def test_of_windows_that_overlap_the_last_may_be_done_first() -> None:
+    sensor = FakeSensor(blocking=True, tick_seconds=0.01)
+    tracker = Tracker(meter=Meter(lambda: Discovery((sensor,))))
+    try:
+        tracker.meter.status()
+        first, second = overlapping(tracker)
+        first.window.end()
+        time.sleep(0.05)
+        second.finish()
+        first.finish()
+        second.settle()
+        time.sleep(0.1)
+        whole = sensor.true_joules(first.window.started, second.window.ended or 0.0)
+        assert tracker.ledger.totals.energy[sensor.key].joules == pytest.approx(whole, rel=0.2)
+    finally:
+        tracker.close()
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_a_window_dropped_from_an_overlap_counts_no_joule_twice(which: str) -> None:
+    sensor = FakeSensor(blocking=True, tick_seconds=0.01)
+    tracker = Tracker(meter=Meter(lambda: Discovery((sensor,))))
+    try:
+        tracker.meter.status()
+        first, second = overlapping(tracker)
+        first.drop() if which == "first" else first.finish()
+        time.sleep(0.05)
+        second.drop() if which == "last" else second.settle()
+        time.sleep(0.2)
+        totals, whole = (
+            tracker.ledger.totals,
+            sensor.true_joules(first.window.started, second.window.ended or 0),
+        )
+        gaps = sum(energy.joules or 0.0 for energy in totals.gap_energy.values())
+        assert (totals.energy[sensor.key].joules or 0.0) + gaps == pytest.approx(whole, rel=0.2)
+    finally:
+        tracker.close()
+
+
+def test_the_time_of_windows_after_an_overlap_is_their_own(ours: Tracker) -> None:
+    first, second = overlapping(ours)
+    first.finish()
+    second.finish()
+    before = ours.ledger.totals.seconds
+    alone = ours.begin().finish()
+    assert ours.ledger.totals.seconds == pytest.approx(before + alone.seconds)

@@ -7,6 +7,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from titan_nb.energy.faults import Faults
@@ -18,7 +19,7 @@ from titan_nb.records import Energy
 if TYPE_CHECKING:
     from titan_nb.energy.window import Window
 
-__all__ = ["Books", "Stretch"]
+__all__ = ["Books", "Overlap", "Stretch"]
 
 
 class Stretch:
@@ -63,6 +64,21 @@ class Stretch:
                 self._listeners.pop()()
 
 
+@dataclass(slots=True)
+class Overlap:
+    """Windows with never a moment in which none of them was open.
+
+    Attributes:
+        numbers: Their numbers, for who keeps their reports.
+        first: The one that began first, once it has ended before the others.
+        last: The one that ended last.
+    """
+
+    numbers: list[int] = field(default_factory=list)
+    first: Window | None = None
+    last: Window | None = None
+
+
 class Books:
     """How many windows are open, and what else must be kept so that nothing is counted twice or lost.
 
@@ -80,6 +96,7 @@ class Books:
         # Weak: a window whose owner was interrupted in the wrong place must not stay open for ever.
         self._open: Living[Window] = Living()
         self._first: weakref.ref[Window] | None = None
+        self._overlap = Overlap()
         self._gap: Stretch | None = None
         self._tail: Stretch | None = None
 
@@ -90,6 +107,8 @@ class Books:
             gap.close(started)
         if not self._open:
             self._first = weakref.ref(window)
+            self._overlap = Overlap()
+        window.overlap = self._overlap
         self._open.add(window)
         return gap
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from titan_nb.energy.steps import Step
 
-__all__ = ["MAX_WATTS", "Bracket"]
+__all__ = ["MAX_WATTS", "OVER_LIMIT", "Bracket"]
 
 MAX_WATTS = 100_000.0
 """A bound in watts that no single device comes near, so what is above it is nonsense (a counter of 1e30).
 
 It is also the power allowed for where a device does not tell its own limit.
 """
+
+OVER_LIMIT = 2.0
+"""For a moment a device may draw more than its power limit, which holds on average."""
 
 
 class Bracket:
@@ -25,9 +28,10 @@ class Bracket:
         low  = c(last tick <= t1) - c(first tick >= t0), at least 0
         high = c(first tick >= t1) - c(last tick <= t0)
 
-    So a step wholly inside counts for both, one across an edge for ``high`` alone. A counter that integrates
-    all of the power has the truth between the two, whatever the load. A tick is seen between two looks; one
-    that may lie on either side of an edge is taken to make the interval wider.
+    So a step wholly inside counts for both, one across an edge for ``high`` alone, and there for no more than
+    the device can draw in the part that lies inside: after a pause one step holds all of it. A counter that
+    integrates all of the power has the truth between the two, whatever the load. A tick is seen between two
+    looks; one that may lie on either side of an edge is taken to make the interval wider.
 
     A counter that looks only in a part of the time (``duty`` below 1) adds two terms. At the edges it may
     not have looked while the window's work ran: there ``high`` allows for the highest power seen in the
@@ -93,7 +97,8 @@ class Bracket:
             limit_watts: The most that the device draws, in watts.
         """
         if self._duty >= 1:
-            return self.low, self.high
+            most = OVER_LIMIT * limit_watts
+            return self.low, self.low + sum(min(joules, most * seconds) for seconds, joules in self._edges)
         watts = self._peak_watts if self.inside else limit_watts
         unseen = sum(max(0.0, watts * seconds - joules) for seconds, joules in self._edges)
         changes = 2 * math.sqrt(self._changes)

@@ -79,9 +79,10 @@ class Ticket:
 class Sampler:
     """Runs jobs in order on one daemon thread, which sleeps without waking up when there is nothing to do.
 
-    A job that does not come back within ``stuck_after`` seconds is given up: its ticket fails, its thread is
-    abandoned, and one successor goes on with the next job. That happens once. While the successor is stuck
-    as well, every job fails at once; when it comes back, it goes on. A forked child runs no jobs.
+    A job that has not come back ``stuck_after`` seconds after it was first found to take longer than that is
+    given up: its ticket fails, its thread is abandoned, and one successor goes on with the next job. That
+    happens once. While the successor is stuck as well, every job fails at once; when it comes back, it goes
+    on. A forked child runs no jobs.
 
     Args:
         stuck_after: How long a job may take, in seconds.
@@ -99,6 +100,8 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._current: Ticket | None = None
         self._since = 0.0
+        self._overdue: Ticket | None = None
+        self._overdue_since = 0.0
         self._running: int | None = None
         self._abandoned = False
         self._stalled = False
@@ -198,6 +201,13 @@ class Sampler:
     def _give_up_if_stuck(self) -> None:
         current = self._current
         if current is None or self._stalled or self.busy_seconds() <= self._stuck_after:
+            return
+        now = time.monotonic()
+        if self._overdue is not current:
+            # The user's code may have held the interpreter's lock all the while, as `import torch` does for
+            # seconds: from now on the job has its chance.
+            self._overdue, self._overdue_since = current, now
+        if now - self._overdue_since <= self._stuck_after:
             return
         error = SensorError(f"did not answer within {self._stuck_after:g} s")
         first = current.finish(error=error, stuck=True)

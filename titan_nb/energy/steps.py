@@ -15,6 +15,9 @@ __all__ = ["Step", "Steps", "Tick"]
 _GRACE_SECONDS = 1.0
 """A counter that has not been looked at for a moment may show the energy of a whole tick at once."""
 
+_EARLY = 0.1
+"""By this part of a period a tick may come late and still be the next one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
@@ -102,10 +105,13 @@ class Steps:
         self._clock.observe(earliest, latest)
         at = max(self._clock.locate(earliest, latest), self._tick.at if self._tick.at < latest else earliest)
         before, self._tick = self._tick, Tick(earliest, latest, at)
-        if before.earliest == -math.inf and self._clock.period is not None:
-            # The tick before the first reading: one period before this one, if that lies before the reading.
-            before = Tick(-math.inf, before.latest, min(before.latest, at - self._clock.period))
-        estimate, period = max(0.0, at - before.at), self._clock.period
+        period = self._clock.period
+        if period is not None and before.latest - before.earliest > period:
+            # It came before the first reading, or in a pause: whole periods before this one tell it better.
+            periods = max(1, math.ceil((at - before.latest) / period - _EARLY))
+            known = max(before.earliest, min(before.latest, at - periods * period))
+            before = Tick(before.earliest, before.latest, known)
+        estimate = max(0.0, at - before.at)
         seconds = estimate if period is None else max(1, round(estimate / period)) * period
         return Step(before, self._tick, joules, seconds, self._clock.slack + abs(seconds - estimate))
 

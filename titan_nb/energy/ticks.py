@@ -135,6 +135,8 @@ class TickClock:
                 expected = latest  # a tick that came a little early is nearer than the one before it
         if earliest == -math.inf:
             return latest - (self.period or 0.0) / 2 if expected is None else expected
+        if self.period is not None:
+            earliest = max(earliest, latest - self.period)  # after a pause it is the last of many
         middle = (earliest + latest) / 2
         if expected is None or latest - earliest <= _FINE * (self.period or 0.0):
             return middle

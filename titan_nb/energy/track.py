@@ -7,6 +7,7 @@ from collections import deque
 
 from titan_nb.energy.account import Account
 from titan_nb.energy.apportion import apportion
+from titan_nb.energy.bracket import OVER_LIMIT
 from titan_nb.energy.pace import Pace
 from titan_nb.energy.sensors import Counter, Reading
 from titan_nb.energy.steps import Step, Steps
@@ -16,9 +17,6 @@ from titan_nb.errors import SensorError
 from titan_nb.records import Energy
 
 __all__ = ["Track"]
-
-_OVER_LIMIT = 2.0
-"""For a moment a device may draw more than its power limit, which holds on average."""
 
 _IDLE_STEPS = 3
 """The idle power is the median of so many last steps outside of windows, as work may end a little late."""
@@ -131,7 +129,7 @@ class Track:
     def _share(self, step: Step) -> None:
         spans = [account.span for account in self._accounts]
         # A tick of a part-time counter stands for more time than it has looked at.
-        most = self.sensor.limit_watts * _OVER_LIMIT / self.sensor.duty
+        most = self.sensor.limit_watts * OVER_LIMIT / self.sensor.duty
         shares = apportion(step.begin.at, step.end.at, step.joules, spans, self.idle_watts, most)
         alone = True
         for account, share in zip(self._accounts, shares, strict=True):

@@ -93,22 +93,26 @@ class Watch:
         self._planned = self._keep(self._sampler.submit(self._read, delay_seconds=delay))
 
     def _read(self) -> None:
-        if self._closed:
+        # A counter that hangs would take the successor's thread with it, and all other devices.
+        if self._closed or self.hung is not None:
             return
         sensor, track = self.track.sensor, self.track
         if track.wants_watts:
             with contextlib.suppress(Exception):  # It only makes the first figure better.
                 track.told_watts(sensor.watts_now())
         reading = self._faults.read(sensor)
-        now = self._now()
-        with self._lock:
-            done, trouble = track.take(reading, now)
-            delay = track.next_look(now)
-        if trouble:
-            self._faults.add("energy", f"energy of {sensor.name} is unknown: {trouble}")
-        _tell(done)
-        track.trace.prepare()  # here, where nobody waits for the lock
-        self._plan(now, delay)
+        now, delay = self._now(), _NO_CLOCK_SECONDS
+        try:
+            with self._lock:
+                done, trouble = track.take(reading, now)
+                delay = track.next_look(now)
+            if trouble:
+                self._faults.add("energy", f"energy of {sensor.name} is unknown: {trouble}")
+            _tell(done)
+        finally:
+            self._plan(now, delay)
+        with contextlib.suppress(Exception):  # Without a trace there are still figures.
+            track.trace.prepare()  # here, where nobody waits for the lock
 
 
 def _tell(done: list[Account]) -> None:

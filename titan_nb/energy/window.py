@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from titan_nb.energy.account import NOT_IN_TIME
-from titan_nb.energy.books import Stretch
+from titan_nb.energy.books import Overlap, Stretch
 from titan_nb.energy.cpu_time import cpu_times
 from titan_nb.energy.instruments import Instruments
 from titan_nb.energy.probes import Discovery, Probe
@@ -41,6 +41,7 @@ class Window:
             are open.
         tail: Where windows overlap, what the last of them leaves to be counted beside the first one.
         last: Whether no other window was open when it ended.
+        overlap: The windows that overlap with it, directly or by others between.
     """
 
     def __init__(self, instruments: Instruments) -> None:
@@ -58,37 +59,38 @@ class Window:
         self.gap: Stretch | None = None
         self.tail: Stretch | None = None
         self.last = False
+        self.overlap = Overlap()
         self._opening = True
-        if not instruments.forked:
-            self._read_begin()
-        # From here on it is the user's time, so that what the readings cost is not in it.
-        self._cpu_begin = self._cpu_end = cpu_times()
         if instruments.forked:
+            self._cpu_begin = self._cpu_end = cpu_times()
             self.started = instruments.now()
         else:
-            # With the lock held, so that every step seen later meets the account.
-            with instruments.books.lock:
-                self.started = instruments.now()
-                self._open()
+            instruments.devices.ask()
+            with self._changed:
+                self._read_begin()
+                # From here on it is the user's time, so that what the readings cost is not in it.
+                self._cpu_begin = self._cpu_end = cpu_times()
+                # With the lock held, so that every step seen later meets the account.
+                with instruments.books.lock:
+                    self.started = instruments.now()
+                    self._open()
         self._started_spare = time.perf_counter()
 
     def _read_begin(self) -> None:
-        self._use.devices.ask()
-        with self._changed:
-            known = self._use.devices.enter(self)
-            self._pending = {probe.name: probe for probe in known.pending}
-            self._slots = {key: Modelled(None, why) for key, why in known.missing.items()}
-            for watch in known.watches:
-                self._slots[watch.track.sensor.key] = Counted(watch)
-            for sensor in (*known.sensors, *(early for probe in known.pending for early in probe.early)):
-                self._slots[sensor.key] = Modelled(sensor)
-            self._ask("begin")
-            self._wait(self._begun)
-            # Last, so that what the search itself used is not in it.
-            self._look("begin")
-            self._opening = False
+        known = self._use.devices.enter(self)
+        self._pending = {probe.name: probe for probe in known.pending}
+        self._slots = {key: Modelled(None, why) for key, why in known.missing.items()}
+        for watch in known.watches:
+            self._slots[watch.track.sensor.key] = Counted(watch)
+        for sensor in (*known.sensors, *(early for probe in known.pending for early in probe.early)):
+            self._slots[sensor.key] = Modelled(sensor)
+        self._ask("begin")
+        self._wait(self._begun)
+        # Last, so that what the search itself used is not in it.
+        self._look("begin")
 
     def _open(self) -> None:
+        self._opening = False
         if math.isfinite(self.started):
             self.gap = self._use.books.begin(self, self.started)
             for slot in self._slots.values():
@@ -105,7 +107,7 @@ class Window:
             seconds = ended - self.started if ended >= self.started else spare - self._started_spare
             return Measurement(seconds, cpu_times().since(self._cpu_begin), {}, (FORKED,))
         if self.ended is None:
-            with self._use.books.lock:
+            with self._changed, self._use.books.lock:
                 ended, spare = self._use.now(), time.perf_counter()
                 self._close(ended)
             self._seconds = ended - self.started
@@ -210,6 +212,10 @@ class Window:
     def traces(self) -> dict[str, Trace]:
         """Return the power of each counter in the window, by device key."""
         ended = math.inf if self.ended is None else self.ended
+        if self._use.forked:
+            return {}
+        import numpy  # noqa: F401 - before the lock is held, as it takes its time
+
         with self._use.books.lock:
             return {
                 key: slot.watch.track.course(self.started, ended)
@@ -287,7 +293,8 @@ class Window:
 
     def _take(self, sensor: Sensor, slot: Modelled, edge: Edge) -> None:
         missed = edge == "begin" and self.ended is not None
-        result = NOT_IN_TIME if missed else self._use.faults.read(sensor)
+        # One that hung is not read again: it would take the successor's thread as well.
+        result = slot.why or (NOT_IN_TIME if missed else self._use.faults.read(sensor))
         with self._changed:
             slot.put(edge, result)
         self._advance()

@@ -84,7 +84,7 @@ class Budgets:
         """Set the budget of the session; None lifts it."""
         self.session = budget
         self._unchecked = {one for one in self._unchecked if one[0] != "session"}
-        self._open_gate()
+        self._remove_gate()
         if budget is not None and budget.action == "stop-before":
             self._gate = Gate(self._current, self._refuse)
             self._shell.ast_transformers.append(self._gate)
@@ -134,6 +134,9 @@ class Budgets:
             return  # as a rule, so it costs nothing
         with self._lock:
             # The end of an earlier cell of this thread may never have come.
+            for one in self._watches:
+                if one.frame is not frame and one.run.thread == run.thread:
+                    one.ctrl_c.close()  # it would hit this cell
             self._watches = [w for w in self._watches if w.frame is frame or w.run.thread != run.thread]
             if wanted and not any(one.frame is frame for one in self._watches):
                 ctrl_c = CtrlC(self._shell, run.thread)
@@ -234,7 +237,7 @@ class Budgets:
             return str(error)
         return None
 
-    def _open_gate(self) -> None:
+    def _remove_gate(self) -> None:
         if self._gate in self._shell.ast_transformers:
             self._shell.ast_transformers.remove(self._gate)
         self._gate = None

@@ -171,9 +171,12 @@ class Session:
         frame, ended = left
         run = left[0].run
         self.budgets.leave(frame)  # first: from here on an interrupt of ours would meet IPython
+        if not ended.ran:
+            run.drop()
+            return None
         run.close()
         run.cell = frame.cell
-        return (run, frame, ended) if ended.ran else None
+        return run, frame, ended
 
     def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
         try:

@@ -44,8 +44,8 @@ def test_a_window_within_one_tick_is_bounded_by_it() -> None:
 
 def test_a_tick_seen_on_either_side_of_an_edge_widens() -> None:
     steps = [step(0, 0.5, 50, 0.02), step(0.5, 1.0, 50, 0.02)]
-    assert filled(steps, 0.5, 2).interval(700) == (0, 100)
-    assert filled(steps, 0.49, 1.01).interval(700) == (50, 100)
+    assert filled(steps, 0.5, 2).interval(1e5) == (0, 100)
+    assert filled(steps, 0.49, 1.01).interval(1e5) == (50, 100)
 
 
 def test_a_part_time_counter_may_have_missed_the_work_at_the_edges() -> None:
@@ -108,3 +108,8 @@ def test_an_ideal_counter_has_the_truth_between_both_ends(
         bracket.add(Step(seen(number), seen(number + 1), joules(at, at + length), length))
     low, high = bracket.interval(700)
     assert low - 1e-6 <= joules(started, ended) <= high + 1e-6
+
+
+def test_the_step_after_a_long_pause_counts_for_no_more_than_can_be_drawn_in_the_window() -> None:
+    pause = step(-3600, 0.1, 70 * 3600)
+    assert filled([pause, step(0.1, 0.2, 10)], 0.0, 0.15).interval(100) == pytest.approx((0, 20 + 10))

@@ -35,6 +35,7 @@ def test_memory_stays_flat(seconds: float, tmp_path: Path) -> None:
         tracker.meter.status()
         first = tracker.begin()
         (key,) = (one for one in first.settle().energy if one.startswith("gpu:"))
+        began = time.monotonic()
         for number in range(CELLS + 1):
             if number in (WARM_UP, CELLS):
                 gc.collect()
@@ -45,7 +46,7 @@ def test_memory_stays_flat(seconds: float, tmp_path: Path) -> None:
                     time.sleep(0.2 * seconds / CELLS)
             report = run.finish("error" if number % 7 == 0 else "ok")
             assert report.energy[key].grade in ("bounded", "measured", "unknown", "shared")
-            time.sleep(0.6 * seconds / CELLS)
+            time.sleep(max(0.0, began + (number + 1) * seconds / CELLS - time.monotonic()))
         report = run.settle()
         (watch,) = tracker.meter._use.devices.watches
         accounts, points = len(watch.track._accounts), len(watch.track.trace)

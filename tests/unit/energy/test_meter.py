@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from titan_nb.energy import Discovery, FakeSensor, Finding, Meter, Sampler
+from titan_nb.energy import window as window_module
+from titan_nb.energy.cpu_time import CpuTimes, cpu_times
 from titan_nb.energy.probes import Probe
 from titan_nb.energy.window import FORKED, NOT_IN_TIME, TOO_LATE
 from titan_nb.host import process_id
@@ -305,8 +307,9 @@ def test_when_the_successor_is_stuck_too_nothing_waits(make: Callable[..., Meter
     meter = ready(make(model(blocking=True)))
     for _ in range(2):
         sampler.submit(lambda: gate.wait(WAIT))
-        time.sleep(0.2)
-        sampler.check()
+        for _ in range(2):
+            time.sleep(0.2)
+            sampler.check()
     started = time.perf_counter()
     measurement = meter.begin().end()
     assert time.perf_counter() - started < 0.1
@@ -372,10 +375,31 @@ def test_models_are_read_before_the_search_has_answered(early: Any) -> None:
     assert refined.energy["kept"].grade == "modelled"
 
 
+def test_a_counter_may_be_found_while_the_window_opens(
+    make: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, sensor = threading.Event(), FakeSensor("gpu:late", blocking=True, limit_watts=700.0)
+    meter = make()
+    probe = Probe("GPU", slow_probe(gate, sensor))
+    monkeypatch.setattr(meter._use.devices, "_probes", lambda: (probe,))
+
+    def slow_times() -> CpuTimes:
+        gate.set()
+        time.sleep(0.05)  # the search ends now
+        return cpu_times()
+
+    monkeypatch.setattr(window_module, "cpu_times", slow_times)
+    window = meter.begin()
+    time.sleep(0.1)
+    assert window.settle(WAIT).energy["gpu:late"].joules is not None
+
+
 def test_a_search_that_hangs_takes_only_its_own_devices(early: Any) -> None:
     kept, dropped, gate = model("kept"), model("dropped"), threading.Event()
     meter = early(slow_probe(gate, kept), kept, dropped)
     window = meter.begin()
+    time.sleep(0.2)
+    meter.sampler.check()
     time.sleep(0.2)
     settled = window.settle(WAIT)
     assert set(settled.energy) == {"kept", "dropped", "gpu:hint"}

@@ -227,6 +227,28 @@ def test_a_hung_counter_is_left_out_and_the_others_go_on(make: Callable[..., Met
     gate.set()
 
 
+def test_a_counter_that_hangs_within_a_cell_does_not_hang_the_successor(
+    make: Callable[..., Meter], sampler: Sampler
+) -> None:
+    gate = threading.Event()
+    bad = gpu("gpu:bad", sleep=lambda _: gate.wait(4 * WAIT))
+    good = gpu()
+    meter = make(bad, good)
+    cell(meter, good, 0.1)[0].settle(WAIT)
+    window = meter.begin()
+    bad._faults.extend(["hang"] * 1000)
+    for _ in range(3):
+        time.sleep(0.2)
+        sampler.check()
+    window.end()
+    for _ in range(5):  # long enough for the successor to be found stuck, if it were
+        window, _ = cell(meter, good, 0.1)
+    energy = window.settle(1.0).energy
+    gate.set()
+    assert "left out" in energy["gpu:bad"].source
+    assert holds(energy[KEY], truth(good, window))
+
+
 def test_an_abandoned_window_leaves_nothing_open(make: Callable[..., Meter]) -> None:
     sensor = gpu()
     meter = make(sensor)

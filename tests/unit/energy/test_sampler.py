@@ -50,6 +50,13 @@ def hang(sampler: Sampler, gate: threading.Event) -> Ticket:
     return ticket
 
 
+def overdue(sampler: Sampler) -> None:
+    """Let time pass until the next look gives the present job up."""
+    time.sleep(0.2)
+    sampler.check()
+    time.sleep(0.2)
+
+
 def test_jobs_run_in_order_on_one_daemon_thread(sampler: Sampler) -> None:
     seen: list[tuple[int, threading.Thread]] = []
     tickets = [
@@ -112,7 +119,7 @@ def test_a_stuck_job_is_given_up_once_and_the_rest_goes_on(sampler: Sampler, gat
     first = hang(sampler, gate)
     first._then = lambda _: followed.set()
     waiting = sampler.submit(lambda: "served")
-    time.sleep(0.2)
+    overdue(sampler)
     assert sampler.busy_seconds() > 0.15
     assert sampler.submit(lambda: "next").wait(WAIT)
     assert first.stuck
@@ -121,11 +128,24 @@ def test_a_stuck_job_is_given_up_once_and_the_rest_goes_on(sampler: Sampler, gat
     assert followed.wait(WAIT)
 
 
-def test_a_job_that_comes_back_after_it_was_given_up_changes_nothing(
+def test_a_job_that_code_holding_the_interpreter_kept_from_running_gets_its_chance(
     sampler: Sampler, gate: threading.Event
 ) -> None:
     ticket = hang(sampler, gate)
     time.sleep(0.2)
+    sampler.check()
+    assert not ticket.done
+    gate.set()
+    assert ticket.wait(WAIT)
+    assert ticket.value == "late"
+    assert not ticket.stuck
+
+
+def test_a_job_that_comes_back_after_it_was_given_up_changes_nothing(
+    sampler: Sampler, gate: threading.Event
+) -> None:
+    ticket = hang(sampler, gate)
+    overdue(sampler)
     sampler.check()
     gate.set()
     for thread in threads():
@@ -139,11 +159,11 @@ def test_a_second_stuck_thread_has_no_successor_until_it_comes_back(
     sampler: Sampler, gate: threading.Event
 ) -> None:
     hang(sampler, gate)
-    time.sleep(0.2)
+    overdue(sampler)
     sampler.check()
     second = hang(sampler, gate)
     queued = sampler.submit(lambda: 1)
-    time.sleep(0.2)
+    overdue(sampler)
     started = time.perf_counter()
     refused = sampler.submit(lambda: 1)
     assert time.perf_counter() - started < 0.05
@@ -163,7 +183,7 @@ def test_a_second_stuck_thread_has_no_successor_until_it_comes_back(
 def test_what_follows_may_hang_as_well(sampler: Sampler, gate: threading.Event) -> None:
     ticket = sampler.submit(lambda: 1, lambda _: gate.wait(WAIT))
     assert ticket.wait(WAIT)
-    time.sleep(0.2)
+    overdue(sampler)
     assert sampler.submit(lambda: 2).wait(WAIT)
     assert not ticket.stuck
 
@@ -197,7 +217,7 @@ def test_a_periodic_job_that_fails_goes_on_and_one_that_hangs_is_dropped(
     time.sleep(0.1)
     assert len(fails) > 1
     sampler.every(0.01, lambda: hangs.append(1) or gate.wait(WAIT))
-    time.sleep(0.3)
+    overdue(sampler)
     sampler.check()
     before = len(fails)
     time.sleep(0.1)

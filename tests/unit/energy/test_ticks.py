@@ -68,7 +68,8 @@ def test_after_a_pause_that_is_too_long_only_the_phase_is_lost() -> None:
     clock = TickClock()
     looked(clock, [0.0, 0.02, 0.04, 0.06])
     assert clock.expect(100.0) is None
-    assert clock.locate(99.9, 100.0) == pytest.approx(99.95)
+    # Of the many ticks in between, the last one is meant.
+    assert clock.locate(99.9, 100.0) == pytest.approx(99.99, abs=0.001)
     looked(clock, [100.013])
     assert clock.period == pytest.approx(0.02, rel=0.1)
     assert clock.expect(100.014) is not None

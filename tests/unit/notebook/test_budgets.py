@@ -218,9 +218,11 @@ def test_a_cell_whose_end_never_came_is_not_looked_at_for_ever(
     lost.run = session.tracker.begin(lost.cell, session.magics.settings(options))
     session.budgets.watch(lost)
     assert len(looks) == 1
+    (watch,) = session.budgets._watches
     session.cells._stack().clear()
     run(titan, "%%titan -q\n1")
     assert looks == []
+    assert not watch.ctrl_c.send(), "it would interrupt the next cell"
     lost.run.drop()
 
 

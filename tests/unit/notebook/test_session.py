@@ -13,8 +13,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import titan_nb
 from tests.unit.notebook.shells import run
+from titan_nb.energy import Discovery, FakeSensor, Meter
 from titan_nb.notebook import session as session_module
 from titan_nb.notebook.session import Session
+from titan_nb.records import Gap
 
 
 @pytest.fixture
@@ -138,3 +140,26 @@ def test_switching_outside_a_cell(titan: InteractiveShell) -> None:
     run(titan, "x = 1")
     titan.run_line_magic("titan", "off")
     assert len(titan_nb.ledger().reports) == 1
+
+
+def test_what_a_cell_that_does_not_parse_took_goes_to_a_gap(
+    titan: InteractiveShell, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = FakeSensor(blocking=True, tick_seconds=0.01)
+    meter = Meter(lambda: Discovery((sensor,)))
+    monkeypatch.setattr(session.tracker, "meter", meter)
+    meter.status()
+    try:
+        run(titan, "%titan on")
+        before = len(session.ledger.reports)
+        titan.run_cell("x = = 1")
+        deadline = time.monotonic() + 5.0
+        own: list[Gap] = []
+        while not own and time.monotonic() < deadline:
+            time.sleep(0.01)
+            own = [gap for gap in session.ledger.gaps if gap.after == gap.before]
+        assert len(session.ledger.reports) == before
+        assert own[0].energy[sensor.key].joules
+    finally:
+        run(titan, "%titan off")
+        meter.close()
