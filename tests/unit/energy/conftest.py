@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from titan_nb.energy import FakeSensor, Sampler
+from titan_nb.energy import Discovery, FakeSensor, Finding, Meter, Sampler
 
 
 @pytest.fixture
@@ -38,3 +39,17 @@ def clock() -> Clock:
 def simulated() -> FakeSensor:
     """A counter whose readings the test makes up."""
     return FakeSensor(limit_watts=700.0)
+
+
+@pytest.fixture
+def make(sampler: Sampler) -> Iterator[Callable[..., Meter]]:
+    meters: list[Meter] = []
+
+    def make(*sensors: FakeSensor, discover: Any = None, **options: Any) -> Meter:
+        search = discover or (lambda: Discovery(tuple(sensors), (Finding("d", "m", True, "w"),)))
+        meters.append(Meter(search, sampler, **options))
+        return meters[-1]
+
+    yield make
+    for meter in meters:
+        meter.close()
