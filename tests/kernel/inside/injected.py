@@ -95,6 +95,13 @@ class Injection:
         """Return the fault that strikes ``place`` at this use of it, if there is one."""
         if not 0 <= self._number < len(self._plan):
             return None
+        if place in HANGS:
+            # Once, at its first read in that cell or after it: a counter is not read in every cell.
+            due = any(planned.place == place for planned in self._plan[: self._number + 1])
+            if not due or self._struck[f"{place}: hang"]:
+                return None
+            self._struck[f"{place}: hang"] += 1
+            return "hang"
         planned = self._plan[self._number]
         call = self._calls[place]
         self._calls[place] += 1

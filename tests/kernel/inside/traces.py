@@ -132,7 +132,8 @@ def resources() -> dict[str, Any]:
             files.append(str(descriptor.readlink()))
         except FileNotFoundError:  # that of the listing itself
             continue
-        if "history.sqlite" in files[-1]:  # IPython writes its history when it pleases
+        # IPython writes its history when it pleases; SQLite then also opens the folder for a moment.
+        if "history.sqlite" in files[-1] or files[-1].endswith("/profile_default"):
             files.pop()
     deadline = time.monotonic() + 2
     while any("titan" in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
