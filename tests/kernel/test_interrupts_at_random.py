@@ -164,6 +164,10 @@ def _judge_reports(series: Series, outcomes: list[str], state: State, status: st
         right = outcomes == ["interrupted"]
     else:
         right = outcomes == (["interrupted"] if status == "error" else ["ok"])
+        if not status and not outcomes:
+            # The interrupt that took the reply came before IPython could say that the cell had ended.
+            series.counts["without a reply and a report"] += 1
+            right = True
     if not right:
         series.wrong_reports.append(
             f"shot {number}: reply {status!r}, loop ended {ended}, reports {outcomes}"
@@ -250,6 +254,7 @@ def test_each_cell_has_one_report_with_the_right_outcome(series: dict[str, Serie
     played = series["tracked"]
     print(f"seed {SEED}: {played.counts['reports']} reports, {len(played.wrong_reports)} wrong")
     assert not played.wrong_reports, "\n".join(played.wrong_reports)
+    assert played.counts["without a reply and a report"] <= SHOTS / 100
 
 
 def test_the_handler_is_never_changed(series: dict[str, Series]) -> None:
