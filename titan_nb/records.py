@@ -23,6 +23,7 @@ __all__ = [
     "Gap",
     "Grade",
     "How",
+    "Kept",
     "Measurement",
     "MemoryUse",
     "Outcome",
@@ -126,6 +127,9 @@ class DeviceMemory:
         how: *exact* (a high-water mark), *sampled* (a peak may have been missed), or *shared window*
             (exact, but another cell ran at the same time and cannot be told apart).
         source: Which mark or counter it comes from.
+        cached_bytes: At the end, what the allocator held and no tensor used; None on the host.
+        others_bytes: At the end, what others held on the device: other processes, the driver, libraries
+            beside torch; None on the host and where the driver does not say.
     """
 
     before_bytes: int
@@ -133,6 +137,8 @@ class DeviceMemory:
     after_bytes: int
     how: How
     source: str
+    cached_bytes: int | None = None
+    others_bytes: int | None = None
 
     @property
     def kept_bytes(self) -> int:
@@ -141,10 +147,31 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a window left behind under one name.
+
+    Attributes:
+        name: Who holds it, such as ``model.encoder`` or ``Out[7]``.
+        device: The device key.
+        size_bytes: How much is new under that name; a storage with several names counts for the first.
+    """
+
+    name: str
+    device: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Memory of one window by device key (``ram:...`` for this process, ``gpu:<UUID>`` for a GPU)."""
+    """Memory of one window by device key (``ram:...`` for this process, ``gpu:<UUID>`` for a GPU).
+
+    Attributes:
+        devices: What each device held.
+        kept: What the window left behind, by name, the largest first; empty where it was not looked for.
+    """
 
     devices: Mapping[str, DeviceMemory]
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +286,8 @@ class Report:
         """Return plain dicts, lists, strings and numbers, ready for JSON."""
         data: dict[str, Any] = _as_dict(self)
         data["notes"] = list(self.notes)
-        data["memory"] = data["memory"]["devices"]
+        memory = data["memory"]
+        data["memory"], data["kept"] = memory["devices"], [_as_dict(one) for one in memory["kept"]]
         return {"schema": SCHEMA, **data}
 
     @classmethod
@@ -287,7 +315,8 @@ class Report:
             values["cost"] = None if cost is None else Cost(**cost)
             values["energy"] = {key: Energy(**part) for key, part in values["energy"].items()}
             values["memory"] = MemoryUse(
-                {key: DeviceMemory(**part) for key, part in values["memory"].items()}
+                {key: DeviceMemory(**part) for key, part in values["memory"].items()},
+                tuple(Kept(**one) for one in values.pop("kept", ())),
             )
             values["notes"] = tuple(values["notes"])
             return cls(**values)

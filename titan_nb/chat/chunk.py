@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from titan_nb.chat.device import own_rules
-from titan_nb.chat.shortage import is_shortage, resource_error
+from titan_nb.memory.shortage import is_shortage, resource_error
 
 if TYPE_CHECKING:
     import torch

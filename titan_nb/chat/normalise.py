@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from titan_nb.chat.device import own_rules
-from titan_nb.chat.shortage import is_shortage, resource_error
+from titan_nb.memory.shortage import is_shortage, resource_error
 from titan_nb.errors import ChatError
 
 if TYPE_CHECKING:

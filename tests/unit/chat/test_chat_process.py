@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from titan_nb.chat import normalise as normalise_module
-from titan_nb.chat import process_embeddings, shortage
+from titan_nb.chat import process_embeddings
+from titan_nb.memory import shortage
 from titan_nb.errors import ChatError, ResourceError, SettingsError
 
 
