@@ -13,10 +13,13 @@ import zmq
 from tests.kernel.cell import Cell
 from tests.kernel.kernel import Kernel, Observed
 
-__all__ = ["END", "InterruptedKernel", "Shot"]
+__all__ = ["END", "LOOP_ENDED", "InterruptedKernel", "Shot"]
 
 END = "the end"
 """What a cell prints last when the interrupt is aimed at what comes after the cell."""
+
+LOOP_ENDED = "an interrupt ended the event loop"
+"""What the kernel's log says, above the traceback, when an interrupt met ipykernel's own event loop."""
 
 REPLY_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
@@ -41,6 +44,7 @@ class Shot:
 class InterruptedKernel(Kernel):
     """A kernel in which an interrupt may also swallow the reply of a cell, as it can in any ipykernel."""
 
+    launcher = (str(Path(__file__).parent / "inside" / "launch_and_log.py"), LOOP_ENDED)
     torn = 0
     """How many messages came in pieces."""
 

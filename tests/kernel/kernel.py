@@ -60,7 +60,12 @@ class Kernel:
         python: The interpreter that runs ipykernel.
         path: Folders that go in front of the kernel's ``sys.path``.
         environment: Changes to the environment; a value of None removes the name.
+
+    Attributes:
+        launcher: What the interpreter runs.
     """
+
+    launcher: tuple[str, ...] = ("-m", "ipykernel_launcher")
 
     def __init__(
         self,
@@ -110,7 +115,7 @@ class Kernel:
             environment.pop(key, None)
         self._log = self._cleanup.enter_context((folder / "log").open("w+"))
         self._process = subprocess.Popen(
-            [self._python, "-m", "ipykernel_launcher", "-f", str(connection)],
+            [self._python, *self.launcher, "-f", str(connection)],
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -168,7 +173,7 @@ class Kernel:
             exit_code = self._process.poll()
             raise KernelDiedError(
                 f"{self._python}: exit code {exit_code}, waiting for {waiting or 'its start'}\n"
-                + (Path(self._log.name)).read_text()[-2000:],
+                + (Path(self._log.name)).read_text()[-8000:],
                 exit_code,
             )
 

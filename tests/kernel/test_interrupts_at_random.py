@@ -13,19 +13,20 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+import titan_nb
 from tests.kernel.cell import Cell
-from tests.kernel.interrupted import END, InterruptedKernel, Shot
+from tests.kernel.interrupted import END, LOOP_ENDED, InterruptedKernel, Shot
 from tests.kernel.kernel import KernelDiedError
 
 INSIDE = Path(__file__).parent / "inside"
+PACKAGE = str(Path(titan_nb.__file__).parent)
 SEED = 7
 SHOTS = 200
 LOOP_SECONDS = 0.04
@@ -86,26 +87,28 @@ class Series:
 
 
 def _play(tracked: bool) -> Series:
-    series, source, shots = Series(), random.Random(SEED), iter(range(SHOTS))
-    while True:
+    series, source, shots = Series(), random.Random(SEED), deque(range(SHOTS))
+    while shots:
         try:
             with InterruptedKernel(sys.executable, path=(INSIDE,)) as kernel:
                 _play_on(kernel, shots, source, series, tracked)
-                return series
         except KernelDiedError as error:
-            if error.exit_code != 0:
+            # ipykernel leaves its event loop at an interrupt that meets the loop itself, titan or not;
+            # the shot is then played again. With a line of ours in the traceback it is our fault.
+            if error.exit_code != 0 or LOOP_ENDED not in str(error) or PACKAGE in str(error):
                 raise
-            # ipykernel leaves its event loop at an interrupt that meets the loop itself, titan or not.
             series.counts["ended by ipykernel"] += 1
+    return series
 
 
 def _play_on(
-    kernel: InterruptedKernel, shots: Iterator[int], source: random.Random, series: Series, tracked: bool
+    kernel: InterruptedKernel, shots: deque[int], source: random.Random, series: Series, tracked: bool
 ) -> None:
     setup = "shot, began, ended = -1, 0.0, 0.0" + (TITAN if tracked else "")
     assert kernel.run(Cell(setup, store_history=False)).status == "ok"
     reports, on = 0, False
-    for number in shots:
+    while shots:
+        number = shots[0]
         always = number >= SHOTS // 2
         if tracked and always and not on:
             assert kernel.run(Cell("%titan on", store_history=False)).status == "ok"
@@ -117,14 +120,17 @@ def _play_on(
         delay = source.uniform(0.0, 0.030 if aimed else LOOP_SECONDS + 0.1)
         first = "# plain\n" if always or not tracked else "%%titan\n"
         shot = kernel.shoot(first + body, delay, after_end=aimed)
-        series.counts["ignored while idle"] += kernel.ignores_interrupts()
+        ignored = kernel.ignores_interrupts()
         # Nothing was sent since: an interrupt that stops this one comes from nowhere.
         undisturbed = kernel.run(f"{number} * 7")
-        series.counts["next cell right"] += undisturbed.result == str(number * 7)
         state = kernel.evaluate(STATE)
+        new = kernel.evaluate(OUTCOMES.format(seen=reports)) if tracked else []
+        # From here on the shot counts: had the kernel ended before, it would be played again.
+        shots.popleft()
+        series.counts["ignored while idle"] += ignored
+        series.counts["next cell right"] += undisturbed.result == str(number * 7)
         _judge(series, state, shot, number)
         if tracked:
-            new = kernel.evaluate(OUTCOMES.format(seen=reports))
             reports += len(new)
             # With %titan on the undisturbed cell has a report as well.
             _judge_reports(series, new[:-1] if always else new, state, shot.observed.status, number)
@@ -164,10 +170,6 @@ def _judge_reports(series: Series, outcomes: list[str], state: State, status: st
         right = outcomes == ["interrupted"]
     else:
         right = outcomes == (["interrupted"] if status == "error" else ["ok"])
-        if not status and not outcomes:
-            # The interrupt that took the reply came before IPython could say that the cell had ended.
-            series.counts["without a reply and a report"] += 1
-            right = True
     if not right:
         series.wrong_reports.append(
             f"shot {number}: reply {status!r}, loop ended {ended}, reports {outcomes}"
@@ -207,11 +209,12 @@ def test_the_exact_test_knows_chance_from_loss() -> None:
 
 
 def test_the_kernel_lives_and_goes_on(series: dict[str, Series]) -> None:
-    """An interrupt that meets ipykernel's own event loop ends the process: about one in thousands."""
-    counts, ended = series["tracked"].counts, series["tracked"].counts["ended by ipykernel"]
+    """An interrupt that meets ipykernel's own event loop ends the process, with titan as often as without."""
+    counts, plain = series["tracked"].counts, series["plain"].counts
+    name = "ended by ipykernel"
     print(f"seed {SEED}: alive {counts['alive']}, next cell right {counts['next cell right']} of {SHOTS}")
-    assert ended <= 1
-    assert counts["alive"] == counts["next cell right"] == SHOTS - ended
+    assert counts["alive"] == counts["next cell right"] == SHOTS
+    assert chance_of_more(plain[name], SHOTS, counts[name], SHOTS) >= 0.001
 
 
 def test_no_more_interrupts_are_lost_than_without_titan(series: dict[str, Series]) -> None:
@@ -254,7 +257,6 @@ def test_each_cell_has_one_report_with_the_right_outcome(series: dict[str, Serie
     played = series["tracked"]
     print(f"seed {SEED}: {played.counts['reports']} reports, {len(played.wrong_reports)} wrong")
     assert not played.wrong_reports, "\n".join(played.wrong_reports)
-    assert played.counts["without a reply and a report"] <= SHOTS / 100
 
 
 def test_the_handler_is_never_changed(series: dict[str, Series]) -> None:
@@ -270,3 +272,15 @@ def test_no_stray_output(series: dict[str, Series]) -> None:
     print(f"seed {SEED}: {len(stray)} stray outputs tracked, {len(plain)} plain")
     assert sum("titan" in text for text in stray) <= SHOTS / 100, "\n".join(stray)
     assert chance_of_more(len(plain), SHOTS, len(stray), SHOTS) >= 0.001, "\n".join(stray)
+
+
+def test_a_kernel_that_leaves_its_event_loop_says_where() -> None:
+    raising = "def stop():\n    raise KeyboardInterrupt\nget_ipython().kernel.io_loop.call_later(0.2, stop)\n"
+    with InterruptedKernel(sys.executable, path=(INSIDE,)) as kernel:
+        kernel.run(raising)
+        assert kernel.ended_within(30)
+        with pytest.raises(KernelDiedError) as died:
+            kernel.run("1")
+    assert died.value.exit_code == 0
+    assert LOOP_ENDED in str(died.value)
+    assert ", in stop" in str(died.value)

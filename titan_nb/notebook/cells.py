@@ -27,6 +27,7 @@ class Frame:
         cell: Its identity; the number in ``In [n]`` is known at the end.
         message_id: Id of the request that runs it; None without a kernel.
         parent: The request's whole header, for the one permitted update of a display.
+        info: IPython's own record of the cell, by which its result is known again.
         run: Its window, once one is open.
         explicit: Whether the user asked for this cell, with ``%%titan`` or ``%titan track``.
         outputs: Names that receive the report.
@@ -35,6 +36,7 @@ class Frame:
     cell: CellRef
     message_id: str | None
     parent: dict[str, Any]
+    info: Any = None
     run: Run | None = None
     explicit: bool = False
     outputs: list[str] = field(default_factory=list)
@@ -72,21 +74,31 @@ class Cells:
         """Take note that a cell begins; return its frame if it is an outermost one."""
         stack = self._stack()
         header = self._header()
-        message_id = header.get("msg_id")
-        if stack and stack[0] is not None and stack[0].message_id != message_id:
-            # A cell of an earlier request whose end never came, as after an interrupt in the wrong place.
-            if stack[0].run is not None:
-                stack[0].run.drop()
-            stack.clear()
         if stack:
             stack.append(None)
             return None
         with self._lock:
             self._number += 1
             number = self._number
-        frame = Frame(CellRef(number, None, self._cell_id(info)), message_id, header)
+        frame = Frame(CellRef(number, None, self._cell_id(info)), header.get("msg_id"), header, info)
         stack.append(frame)
         return frame
+
+    def lost(self) -> tuple[Frame, Ended] | None:
+        """Return an earlier cell of this thread whose end never came, and what is known of its end.
+
+        An interrupt between the cell and its ``post_run_cell`` takes that away.
+        """
+        stack = self._stack()
+        if not stack or stack[0] is None or stack[0].message_id == self._header().get("msg_id"):
+            return None
+        frame = stack[0]
+        stack.clear()
+        result = getattr(self._shell, "last_execution_result", None)
+        if result is None or getattr(result, "info", None) is not frame.info:
+            # It did not even come as far as its result.
+            return frame, Ended("interrupted", KeyboardInterrupt.__name__, None, ran=True)
+        return self._left(frame, result)
 
     def leave(self, result: Any) -> tuple[Frame, Ended] | None:
         """Take note that a cell ended; return its frame and its end if it is an outermost one."""
@@ -96,18 +108,19 @@ class Cells:
             return None
         stack = self._stack()
         frame = stack.pop() if stack else None
-        if frame is None:
-            return None
-        if getattr(getattr(result, "info", None), "store_history", False):
-            # Only now: whether the shell has counted the cell before it begins depends on its version.
-            count = getattr(result, "execution_count", None)
-            frame.cell = CellRef(frame.cell.number, count, frame.cell.cell_id)
-        return frame, self._ended(result)
+        return None if frame is None else self._left(frame, result)
 
     def current(self) -> Frame | None:
         """Return the outermost cell of this thread, also from inside a nested one."""
         stack = self._stack()
         return stack[0] if stack else None
+
+    def _left(self, frame: Frame, result: Any) -> tuple[Frame, Ended]:
+        if getattr(getattr(result, "info", None), "store_history", False):
+            # Only now: whether the shell has counted the cell before it begins depends on its version.
+            count = getattr(result, "execution_count", None)
+            frame.cell = CellRef(frame.cell.number, count, frame.cell.cell_id)
+        return frame, self._ended(result)
 
     def _stack(self) -> list[Frame | None]:
         # A nested cell is a None: it only has to be counted.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+LOST_END = "an interrupt took away the end of this cell: its figures go up to the start of the next one"
+
 
 class Session:
     """The state of one shell.
@@ -60,6 +62,7 @@ class Session:
         with Shield() as shield:
             try:
                 self._loading = False
+                self._recover()
                 frame = self.cells.enter(info)
                 if frame is not None:
                     self.presenter.listen()
@@ -81,7 +84,7 @@ class Session:
             if self._interrupted in self.shell.ast_transformers:
                 self.shell.ast_transformers.remove(self._interrupted)
             try:
-                left = self._close(result)
+                left = self._close(self.cells.leave(result))
             except BaseException as error:
                 left = None
                 self.warn("the report of this cell is lost", error)
@@ -163,9 +166,15 @@ class Session:
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
 
-    def _close(self, result: Any) -> tuple[Run, Frame, Ended] | None:
-        """Close the window of the cell that ended, if it has one and began to run."""
-        left = self.cells.leave(result)
+    def _recover(self) -> None:
+        """Write the report of an earlier cell whose end an interrupt has taken away."""
+        closed = self._close(self.cells.lost())
+        if closed is not None:
+            closed[0].notes.append(LOST_END)
+            self._report(*closed)
+
+    def _close(self, left: tuple[Frame, Ended] | None) -> tuple[Run, Frame, Ended] | None:
+        """Close the window of a cell that has ended, if it has one and began to run."""
         if left is None or left[0].run is None:
             return None
         frame, ended = left
@@ -179,6 +188,14 @@ class Session:
         return run, frame, ended
 
     def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
+        self._report(run, frame, ended)
+        try:
+            self.presenter.show(frame, ended, self.magics)
+        except BaseException as error:
+            self.warn("the report of this cell is not shown", error)
+
+    def _report(self, run: Run, frame: Frame, ended: Ended) -> None:
+        """Write the report of a cell whose window is closed, for the ledger and for the user's names."""
         try:
             run.budget = self.budgets.verdict(frame, ended.outcome)
             fault = self.budgets.fault
@@ -189,7 +206,3 @@ class Session:
         report = run.finish(ended.outcome, ended.error)
         for name in frame.outputs:
             self.shell.user_ns[name] = report
-        try:
-            self.presenter.show(frame, ended, self.magics)
-        except BaseException as error:
-            self.warn("the report of this cell is not shown", error)

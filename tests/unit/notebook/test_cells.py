@@ -87,19 +87,51 @@ def test_an_end_without_a_beginning_is_ignored() -> None:
     assert Cells(shell()).leave(result("%load_ext titan_nb")) is None
 
 
-def test_a_frame_whose_end_never_came_does_not_swallow_later_cells() -> None:
-    dropped = []
-    host = shell({"msg_id": "first"})
-    cells = Cells(host)
-    stale = cells.enter(info())
-    assert stale is not None
-    stale.run = SimpleNamespace(drop=lambda: dropped.append(True))  # type: ignore[assignment]
+def stale(host: Any, cells: Cells) -> Any:
+    """Enter a cell whose end never comes, and return its frame; the next request has begun."""
+    frame = cells.enter(info())
     cells.enter(info("nested"))
     host.display_pub.parent_header = {"msg_id": "second"}
-    frame = cells.enter(info())
-    assert frame is not None
-    assert frame is not stale
-    assert dropped == [True]
+    return frame
+
+
+def test_a_cell_whose_end_never_came_is_found_before_the_next() -> None:
+    host = shell({"msg_id": "first"}, last_execution_result=None)
+    cells = Cells(host)
+    frame = stale(host, cells)
+    lost = cells.lost()
+    assert lost is not None
+    assert lost[0] is frame
+    assert (lost[1].outcome, lost[1].error, lost[1].ran) == ("interrupted", "KeyboardInterrupt", True)
+    assert cells.lost() is None
+    assert cells.enter(info()) is cells.current() is not None
+
+
+def test_a_lost_end_is_that_of_the_shells_last_result_if_it_is_of_this_cell() -> None:
+    host = shell({"msg_id": "first"})
+    cells = Cells(host)
+    frame = stale(host, cells)
+    host.last_execution_result = end = result(value=42)
+    end.info = frame.info
+    lost = cells.lost()
+    assert lost is not None
+    assert (lost[1].outcome, lost[1].value, frame.cell.execution_count) == ("ok", 42, 7)
+
+
+def test_the_result_of_another_cell_says_nothing_of_a_lost_end() -> None:
+    host = shell({"msg_id": "first"}, last_execution_result=result(value=42))
+    cells = Cells(host)
+    stale(host, cells)
+    lost = cells.lost()
+    assert lost is not None
+    assert lost[1].outcome == "interrupted"
+
+
+def test_a_running_cell_is_not_lost() -> None:
+    cells = Cells(shell({"msg_id": "one"}))
+    assert cells.lost() is None
+    cells.enter(info())
+    assert cells.lost() is None
 
 
 def test_nested_cells_of_one_request_are_not_stale() -> None:

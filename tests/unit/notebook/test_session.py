@@ -163,3 +163,28 @@ def test_what_a_cell_that_does_not_parse_took_goes_to_a_gap(
     finally:
         run(titan, "%titan off")
         meter.close()
+
+
+@pytest.mark.parametrize(("body", "outcome"), [("x = 6 * 7", "ok"), ("1 / 0", "error")])
+def test_a_report_whose_end_an_interrupt_took_away_is_written_before_the_next_cell(
+    titan: InteractiveShell, monkeypatch: pytest.MonkeyPatch, body: str, outcome: str
+) -> None:
+    monkeypatch.setattr(titan.display_pub, "parent_header", {"msg_id": "first"}, raising=False)
+    trigger = titan.events.trigger
+
+    def interrupted(event: str, *args: object) -> None:
+        if event == "post_run_cell":
+            raise KeyboardInterrupt
+        trigger(event, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(titan.events, "trigger", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            titan.run_cell(f"%%titan -q -o r\n{body}", store_history=True)
+    assert titan_nb.ledger().reports == ()
+    monkeypatch.setattr(titan.display_pub, "parent_header", {"msg_id": "second"})
+    titan.run_cell("r.outcome", store_history=True).raise_error()
+    (report,) = titan_nb.ledger().reports
+    assert titan.user_ns["r"] is report
+    assert report.outcome == outcome
+    assert session_module.LOST_END in report.notes
