@@ -23,6 +23,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python example_notebooks/run.py example_notebooks/01_track_a_cell.ipynb --html build/demo.html
 
 test: $(VENV)/.test
+	$(BIN)/python -c "from tests.fakes.accelerator.build import library; library()"
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not slow" tests
 	TITAN_NB_DISPLAY=simulated $(BIN)/coverage run -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 example_notebooks
@@ -30,6 +31,7 @@ test: $(VENV)/.test
 	$(BIN)/coverage report
 
 test-long: $(VENV)/.test
+	$(BIN)/python -c "from tests.fakes.accelerator.build import library; library()"
 	$(BIN)/python -m pytest -m slow tests
 
 lint: $(VENV)/.test
