@@ -4,10 +4,11 @@ import _thread
 import asyncio
 import functools
 import gc
-import sys
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 
@@ -195,32 +196,44 @@ def test_one_block_in_two_threads_keeps_its_windows_apart(ours: Tracker) -> None
     assert seconds["short"] < 0.25 <= seconds["long"]
 
 
-def test_interrupts_leave_no_window_open(ours: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two thousand interrupts a second also meet pytest's own hook, which cannot take them.
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+def test_interrupts_leave_no_window_open(ours: Tracker) -> None:
+    def work() -> None:
+        while time.monotonic() < end:
+            with track():
+                pass
 
     def interrupt() -> None:
         while not done.wait(0.0005):
             _thread.interrupt_main()
 
+    def on_interrupt(_number: int, frame: FrameType | None) -> None:
+        # Around `work` an interrupt would end the test, or pytest. In the collector's callback of hypothesis
+        # it would be printed as one that nobody can catch; in one of titan's it is to fail the test.
+        while frame is not None and frame.f_code is not work.__code__:
+            if "hypothesis" in frame.f_code.co_filename:
+                return
+            frame = frame.f_back
+        if frame is not None:
+            raise KeyboardInterrupt
+
+    # The first window imports modules, and an import that is interrupted leaves its file open.
+    ours.begin().finish()
     done = threading.Event()
-    caught = 0
     thread = threading.Thread(target=interrupt)
-    thread.start()
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    caught = 0
     end = time.monotonic() + 0.5
-    while time.monotonic() < end:
-        try:
-            while time.monotonic() < end:
-                with track():
-                    pass
-        except KeyboardInterrupt:
-            caught += 1
-    while thread.is_alive():
-        try:
-            done.set()
-            thread.join()
-        except KeyboardInterrupt:
-            caught += 1
+    try:
+        thread.start()
+        while time.monotonic() < end:
+            try:
+                work()
+            except KeyboardInterrupt:
+                caught += 1
+    finally:
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert caught > 10
     gc.collect()
     assert ours.begin().finish().parent is None

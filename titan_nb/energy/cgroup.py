@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from titan_nb.control_groups import control_groups, lines_of
 
 __all__ = ["CpuLimits", "cpu_limits"]
 
@@ -49,47 +50,10 @@ def cpu_limits(proc: Path = Path("/proc/self"), cpus: int | None = None) -> CpuL
     machine = cpus or os.cpu_count() or 1
     quotas: list[float] = []
     sets = [machine]
-    for group in _groups(proc):
+    for group in control_groups(("cpu", "cpuset"), proc):
         quotas += _quota(group)
         sets += _cpuset(group)
     return CpuLimits(machine, max(1, min(sets)), min(quotas, default=None))
-
-
-def _groups(proc: Path) -> Iterator[Path]:
-    """Yield the folders of the groups of this process, and of those above it, that can be seen here."""
-    places = dict(_places(_lines(proc / "cgroup")))
-    for controllers, root, mount in _mounts(_lines(proc / "mountinfo")):
-        for controller in controllers & places.keys():
-            place = places[controller]
-            # In a container the file system may begin at its own group, whose full path is told all the same.
-            inside = place.removeprefix(root.rstrip("/")).strip("/")
-            folder = mount / inside if place.startswith(root) else mount
-            while folder != mount and mount in folder.parents:
-                yield folder
-                folder = folder.parent
-            yield mount
-
-
-def _places(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield (controller, path of the group); the controller is empty for version 2."""
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, place = rest.partition(":")
-        for controller in controllers.split(","):
-            yield controller, place
-
-
-def _mounts(lines: Iterable[str]) -> Iterator[tuple[set[str], str, Path]]:
-    """Yield (controllers, root of the mount, where it is); the controller is empty for version 2."""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        fields, kind = left.split(), right.split()
-        if len(fields) < 5 or not kind:
-            continue
-        if kind[0] == "cgroup2":
-            yield {""}, fields[3], Path(fields[4])
-        elif kind[0] == "cgroup":
-            yield set(kind[-1].split(",")) & {"cpu", "cpuset"}, fields[3], Path(fields[4])
 
 
 def _quota(group: Path) -> list[float]:
@@ -119,11 +83,4 @@ def _length(span: str) -> int:
 
 
 def _words(path: Path) -> list[str]:
-    return " ".join(_lines(path)).split()
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []  # another layout, another platform, or not shown to this container
+    return " ".join(lines_of(path)).split()

@@ -61,19 +61,17 @@ def test_a_cell_shorter_than_a_tick_is_bounded_and_never_zero() -> None:
     assert "no whole tick" in cell.energy.source
 
 
-@pytest.mark.parametrize("duty", [1.0, 0.25])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=SEEDS)
-def test_the_interval_holds_the_truth_on_any_machine(duty: float, seed: int) -> None:
+def test_the_interval_holds_the_truth_on_any_machine(seed: int) -> None:
+    """A counter that integrates bounds by construction: not one cell in any number may lie outside."""
     source = random.Random(seed)
-    simulation = Simulation(drawn_machine(source, duty), source)
+    simulation = Simulation(drawn_machine(source, 1.0), source)
     cells = []
     for _ in range(20):
         cells.append(simulation.cell(source.choice((0.01, 0.1, 1.0))))
         simulation.wait(source.uniform(0, 2))
-    held = sum(between(cell.energy, cell.true_joules) for cell in cells)
-    # A counter that integrates bounds by construction; one that looks now and then by what it saw.
-    assert held >= (20 if duty == 1 else 17)
+    assert all(between(cell.energy, cell.true_joules) for cell in cells)
     assert all(cell.energy.joules for cell in cells)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pynvml
 
+# What reads the energy counter.
+READ = "nvmlDeviceGetTotalEnergyConsumption"
 HOPPER, AMPERE, TURING, VOLTA, PASCAL = 9, 7, 6, 5, 4
 
 

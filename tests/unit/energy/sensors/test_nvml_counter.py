@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pynvml
 import pytest
 
-from tests.unit.energy.sensors.nvml_stand_in import Clock, Nvml, error
+from tests.unit.energy.sensors.nvml_stand_in import READ, Clock, Nvml, error
 from titan_nb.energy.sensors.nvml_counter import NvmlCounter
 from titan_nb.energy.sensors.nvml_device import NvmlDevice
 from titan_nb.energy.sensors.nvml_processes import Company
@@ -15,24 +14,6 @@ from titan_nb.errors import SensorError
 from titan_nb.records import Energy
 
 WALL = 1_700_000_000.0
-READ = "nvmlDeviceGetTotalEnergyConsumption"
-
-
-@pytest.fixture
-def nvml() -> Nvml:
-    return Nvml()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def session(nvml: Nvml) -> Iterator[NvmlSession]:
-    session = NvmlSession.join(nvml)
-    yield session
-    session.leave()
 
 
 def counter(session: NvmlSession, clock: Clock, **options: Any) -> NvmlCounter:

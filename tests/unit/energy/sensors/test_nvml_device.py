@@ -1,35 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 
-from tests.unit.energy.sensors.nvml_stand_in import Clock, Nvml, error
+from tests.unit.energy.sensors.nvml_stand_in import READ, Clock, Nvml, error
 from titan_nb.energy.bracket import MAX_WATTS
 from titan_nb.energy.sensors.nvml_device import RETRY_SECONDS, NvmlDevice, number, union
 from titan_nb.energy.sensors.nvml_session import NvmlSession
 from titan_nb.errors import SensorError
-
-READ = "nvmlDeviceGetTotalEnergyConsumption"
-
-
-@pytest.fixture
-def nvml() -> Nvml:
-    return Nvml()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def session(nvml: Nvml) -> Iterator[NvmlSession]:
-    session = NvmlSession.join(nvml)
-    yield session
-    session.leave()
 
 
 @pytest.fixture
