@@ -8,11 +8,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Accelerator", "accelerator"]
+__all__ = ["Accelerator", "Gateway", "accelerator", "dormant"]
 
 _KINDS = ("cuda", "xpu")
+
+
+class Gateway(NamedTuple):
+    """One function of torch that reads an allocator's nested statistics, or resets its peaks.
+
+    Attributes:
+        owner: The module that has it, and in which torch looks it up at every call.
+        name: What it is called there.
+        resets: Whether it resets the peaks.
+    """
+
+    owner: Any
+    name: str
+    resets: bool
 
 
 class Accelerator:
@@ -26,10 +40,14 @@ class Accelerator:
     def __init__(self, kind: str, module: Any) -> None:
         self.kind = kind
         self._module = module
-        self._keys: dict[int, str] | None = None
+        self._keys: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"<Accelerator {self.kind}>"
+
+    def belongs_to(self, module: Any) -> bool:
+        """Return whether ``module`` is the module of this accelerator."""
+        return self._module is module
 
     @property
     def source(self) -> str:
@@ -44,9 +62,17 @@ class Accelerator:
 
     def keys(self) -> Mapping[int, str]:
         """Return the device key of each index, with the UUID spelt as NVML spells it."""
-        if self._keys is None:
-            self._keys = {index: self._key(index) for index in range(self._module.device_count())}
+        ask = getattr(self._module, "device_count", None)
+        count = 1 if ask is None else ask()
+        if len(self._keys) != count:
+            self._keys = {index: self._key(index) for index in range(count)}
         return self._keys
+
+    def name(self, index: int) -> str | None:
+        """Return what its maker calls one device; None where torch does not say."""
+        describe = getattr(self._module, "get_device_properties", None)
+        found = None if describe is None else getattr(describe(index), "name", None)
+        return None if found is None else str(found)
 
     def statistics(self, index: int) -> Mapping[str, Any]:
         """Return the allocator's nested statistics: ``["allocated_bytes"]["all"]["peak"]`` and more.
@@ -57,19 +83,52 @@ class Accelerator:
             RuntimeError: If the device cannot be asked, or its allocator keeps none (see `has_peaks`).
         """
         nested = getattr(self._module, "memory_stats_as_nested_dict", None)
-        if nested is not None:
-            return nested(index)  # type: ignore[no-any-return]
-        if not self.has_peaks:
-            raise RuntimeError("the MPS allocator keeps no statistics")
-        return _torch()._C._accelerator_getDeviceStats(index)  # type: ignore[no-any-return]
+        if nested is None:
+            nested = getattr(_torch()._C, "_accelerator_getDeviceStats", None)
+        if nested is None or not self.has_peaks:
+            raise RuntimeError(f"the {self.source} keeps no statistics")
+        return nested(index)  # type: ignore[no-any-return]
 
     def reset_peaks(self, index: int) -> None:
-        """Let the peaks of one device start again from what it holds now."""
+        """Let the peaks of one device start again from what it holds now.
+
+        Raises:
+            RuntimeError: If they cannot be reset.
+        """
         reset = getattr(self._module, "reset_peak_memory_stats", None)
-        if reset is not None:
-            reset(index)
-        else:
-            _torch()._C._accelerator_resetPeakStats(index)
+        if reset is None:
+            reset = getattr(_torch()._C, "_accelerator_resetPeakStats", None)
+        if reset is None:
+            raise RuntimeError(f"the peaks of the {self.source} cannot be reset")
+        reset(index)
+
+    def gateways(self) -> list[Gateway]:
+        """Return the functions through which all of torch reaches this allocator's peaks.
+
+        ``max_memory_allocated``, ``memory_summary`` and the others of `torch.cuda` and `torch.accelerator`
+        end in functions of ``torch._C``, which they look up at every call. A registered backend may have
+        functions of its own, which its other ones look up in the module that defines them.
+        """
+        c = getattr(_torch(), "_C", None)
+        found = [
+            Gateway(c, f"_{self.kind}_memoryStats", resets=False),
+            Gateway(c, f"_{self.kind}_resetPeakMemoryStats", resets=True),
+            Gateway(c, "_accelerator_getDeviceStats", resets=False),
+            Gateway(c, "_accelerator_resetPeakStats", resets=True),
+        ]
+        if self.kind not in _KINDS:
+            for name, resets in (("memory_stats_as_nested_dict", False), ("reset_peak_memory_stats", True)):
+                home = sys.modules.get(getattr(getattr(self._module, name, None), "__module__", ""))
+                owners = [self._module] if home in (None, self._module) else [home, self._module]
+                found += [Gateway(owner, name, resets) for owner in owners]
+        return [gateway for gateway in found if callable(getattr(gateway.owner, gateway.name, None))]
+
+    def index(self, device: Any) -> int:
+        """Return the index that torch means by ``device``: a number, a `torch.device`, its name, or None."""
+        if type(device) is int:
+            return device
+        found = None if device is None else _torch().device(device).index
+        return self.current_index() if found is None else int(found)
 
     def allocated_bytes(self, index: int) -> int:
         """Return what live tensors hold on one device."""
@@ -84,19 +143,30 @@ class Accelerator:
         return int(self.statistics(index)["reserved_bytes"]["all"]["current"])
 
     def free_and_total_bytes(self, index: int) -> tuple[int, int] | None:
-        """Return what the driver says is free on one device, and all it has; None where it does not say."""
+        """Return what the driver says is free on one device, and all it has.
+
+        None where it does not say, and for a device that the user has not used: asking would start it.
+        """
         ask = getattr(self._module, "mem_get_info", None)
         if ask is None:
             ask = getattr(getattr(_torch(), "accelerator", None), "get_memory_info", None)
-        if ask is None or not self.has_peaks:
+        if ask is None or not self.has_peaks or not self._in_use(index):
             return None
         free, total = ask(index)
         return int(free), int(total)
 
     def empty_cache(self) -> None:
-        """Give the allocator's unused blocks back to the driver, on every device."""
+        """Give the allocator's unused blocks back to the driver, on every device.
+
+        Raises:
+            RuntimeError: If torch offers no way to do so.
+        """
         empty = getattr(self._module, "empty_cache", None)
-        (_torch().accelerator.empty_cache if empty is None else empty)()
+        if empty is None:
+            empty = getattr(getattr(_torch(), "accelerator", None), "empty_cache", None)
+        if empty is None:
+            raise RuntimeError(f"the cache of the {self.source} cannot be emptied")
+        empty()
 
     def fraction(self, index: int) -> float | None:
         """Return the fraction of the device that this process may reserve; None where nobody keeps one."""
@@ -112,12 +182,23 @@ class Accelerator:
         change = getattr(self._module, "set_per_process_memory_fraction", None)
         if change is None:
             raise RuntimeError(f"the {self.source} cannot be limited")
-        change(fraction, index)
+        if self.has_peaks:
+            change(fraction, index)
+        else:
+            change(fraction)  # There is one device only.
 
     def current_index(self) -> int:
         """Return the index of the device on which new tensors are made."""
         ask = getattr(self._module, "current_device", None)
         return 0 if ask is None else int(ask())
+
+    def _in_use(self, index: int) -> bool:
+        has_context = getattr(getattr(_torch(), "_C", None), f"_{self.kind}_hasPrimaryContext", None)
+        if has_context is not None:
+            return bool(has_context(index))
+        reserved = self.statistics(index)["reserved_bytes"]["all"]
+        # What was reserved once and is given back counts: the device goes on being used.
+        return bool(reserved["current"] or reserved.get("allocated"))
 
     def _key(self, index: int) -> str:
         describe = getattr(self._module, "get_device_properties", None)
@@ -133,26 +214,43 @@ _found: Accelerator | None = None
 
 def accelerator() -> Accelerator | None:
     """Return the accelerator that this process uses; None until the user has started one."""
-    global _found
     torch = _torch()
-    if torch is None:
-        return None
-    kind = _started_kind(torch)
-    if kind is None:
-        return None
-    if _found is None or _found.kind != kind:
-        _found = Accelerator(kind, getattr(torch, kind))
-    return _found
+    kind = None if torch is None else _started_kind(torch)
+    return None if kind is None else _of(torch, kind)
+
+
+def dormant() -> Accelerator | None:
+    """Return the accelerator that the user may start next; None where his torch was built for none.
+
+    Only its `Accelerator.gateways` can be asked for without starting it.
+    """
+    torch = _torch()
+    c = getattr(torch, "_C", None)
+    for kind in _KINDS:
+        if hasattr(c, f"_{kind}_memoryStats") and kind in vars(torch):
+            return _of(torch, kind)
+    backend = _registered_backend(torch)
+    return _of(torch, backend) if backend is not None and backend in vars(torch) else None
+
+
+def _of(torch: Any, kind: str) -> Accelerator:
+    global _found
+    found, module = _found, vars(torch)[kind]
+    if found is None or not found.belongs_to(module):
+        found = _found = Accelerator(kind, module)
+    return found
 
 
 def _started_kind(torch: Any) -> str | None:
+    # Not getattr: for a missing name torch runs code of its own, ten times slower.
+    there = vars(torch)
     for kind in (*_KINDS, _registered_backend(torch)):
         # Missing while another thread is still importing torch.
-        started = getattr(getattr(torch, kind or "", None), "is_initialized", None)
+        started = getattr(there.get(kind), "is_initialized", None)
         if started is not None and started():
             return kind
-    mps = getattr(getattr(torch, "backends", None), "mps", None)
-    return "mps" if mps is not None and hasattr(torch, "mps") and mps.is_available() else None
+    mps = getattr(there.get("backends"), "mps", None)
+    return "mps" if mps is not None and "mps" in there and mps.is_available() else None
 
 
 def _registered_backend(torch: Any) -> str | None:

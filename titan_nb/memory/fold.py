@@ -1,6 +1,6 @@
 """Exact peaks of nested and overlapping windows from a single high-water mark.
 
-The operating system and the CUDA allocator keep one peak each, which anyone may reset. A window that
+The operating system and torch's allocators keep one peak each, which anyone may reset. A window that
 simply resets it at its start destroys what the windows around it would have seen. So at every boundary
 of any window the peak is read, raised into *all* open windows, and only then reset.
 """
@@ -17,18 +17,26 @@ __all__ = ["Extent", "Fold", "HighWaterMark", "Level", "Window"]
 
 
 class Level(NamedTuple):
-    """What one device holds now, and the most it held since its mark was last reset."""
+    """What one device holds now, and the most it held since its mark was last reset.
+
+    Attributes:
+        current_bytes: What it holds.
+        peak_bytes: The most it held.
+        cached_bytes: What its allocator keeps beside that for later; None where it has no such cache.
+    """
 
     current_bytes: int
     peak_bytes: int
+    cached_bytes: int | None = None
 
 
 class Extent(NamedTuple):
-    """What one device held at the start of a window, at the most, and at its end."""
+    """What one device held at the start of a window, at the most, and at its end; and its cache then."""
 
     before_bytes: int
     peak_bytes: int
     after_bytes: int
+    cached_bytes: int | None = None
 
 
 class HighWaterMark(Protocol):
@@ -60,7 +68,7 @@ class Fold:
     between reading the mark and resetting it is missed; no counter offers both in one step.
 
     Args:
-        mark: The counter, which nobody else may reset.
+        mark: The counter, which nobody else may reset without a `turn` before.
     """
 
     def __init__(self, mark: HighWaterMark) -> None:
@@ -91,9 +99,25 @@ class Fold:
         if levels is None or window.lost:
             return {}
         return {
-            key: Extent(window.before_bytes.get(key, 0), window.peak_bytes[key], level.current_bytes)
+            key: Extent(
+                window.before_bytes.get(key, 0),
+                window.peak_bytes[key],
+                level.current_bytes,
+                level.cached_bytes,
+            )
             for key, level in levels.items()
         }
+
+    def turn(self) -> None:
+        """Let the open windows see the peak now, because somebody else is about to reset the mark."""
+        if self._open:
+            self._turn()
+
+    def lose(self, why: str) -> None:
+        """Give the open windows up: the mark was reset, and they could not look at it before."""
+        for window in self._open:
+            window.lost = True
+            self.failure = why
 
     def _turn(self) -> Mapping[str, Level] | None:
         """Raise the peak into every open window and reset the mark; None when the counter failed."""
@@ -118,6 +142,6 @@ class Fold:
 
 
 def _check(key: str, level: Level) -> None:
-    current, peak = level
+    current, peak = level.current_bytes, level.peak_bytes
     if type(current) is not int or type(peak) is not int or not 0 <= current <= peak < 2**63:
         raise SensorError(f"the memory counter of {key} reads {current!r} with a peak of {peak!r}")

@@ -2,7 +2,10 @@
 
 Linux keeps the peak in ``VmHWM`` and resets it when "5" is written to ``/proc/self/clear_refs``
 (https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html). The reset also lowers what
-``resource.getrusage().ru_maxrss`` says, so the true maximum of the process is kept here.
+``resource.getrusage().ru_maxrss`` says, so the true maximum of the process is kept here. `getrusage` itself
+is left as it is: most who ask for that figure read /proc or call the C library, and would not pass through a
+replacement, so two of the user's own figures would contradict each other. Who needs ``ru_maxrss`` untouched
+turns ``exact_host_peak`` off.
 
 The mark misses nothing, but the kernel counts in batches: since Linux 6.2 each CPU that the process ran on
 may hold back up to max(32, 2 x CPUs) pages (lib/percpu_counter.c).

@@ -30,7 +30,7 @@ class Marks:
 
     Args:
         host: The mark of this process's resident memory.
-        torch: The marks of torch's CUDA allocator.
+        torch: The marks of torch's allocators.
 
     Attributes:
         scopes: The open scopes.
@@ -41,7 +41,9 @@ class Marks:
     def __init__(self, host: HostPeak | None = None, torch: TorchPeak | None = None) -> None:
         self.host = HostPeak() if host is None else host
         self.host_fold = Fold(self.host)
-        self.torch_fold = Fold(TorchPeak() if torch is None else torch)
+        self.torch = TorchPeak() if torch is None else torch
+        self.torch_fold = Fold(self.torch)
+        self.torch.user.before_reset = self._before_user_reset
         # Weak, so that nothing is kept for an owner that was interrupted before it could close.
         self.scopes: Living[Scope] = Living()
         self.users: Living[Peaks] = Living()
@@ -68,6 +70,22 @@ class Marks:
                 self._lock.release()
             except RuntimeError:
                 pass  # It was not acquired.
+
+    def release(self) -> None:
+        """Let go of what only open or coming scopes need, and they take again; called under the lock."""
+        self.host.close()
+        if not self.users and not self.scopes:
+            self.torch.user.leave()
+
+    def _before_user_reset(self) -> None:
+        """Let the open scopes see the peaks that the user's own code is about to reset."""
+
+        def turn() -> bool:
+            self.torch_fold.turn()
+            return True
+
+        if not self.locked(turn, False):
+            self.torch_fold.lose("the user's code reset the peaks while another thread looked at them")
 
     def sampling_failed(self, error: Exception) -> None:
         """Note why a peak could not be sampled; the window then says so in its source."""

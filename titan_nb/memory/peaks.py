@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from titan_nb.memory.fold import Extent, Window
 from titan_nb.memory.host_peak import HostPeak
 from titan_nb.memory.marks import Marks, marks_of
 from titan_nb.memory.sampled import PERIOD_SECONDS, Sampled
-from titan_nb.memory.torch_peak import TorchPeak
 from titan_nb.records import DeviceMemory, How, MemoryUse
 
 __all__ = ["Every", "Peaks", "Scope"]
@@ -45,9 +44,9 @@ class Peaks:
         return self._marks.locked(lambda: self._marks.host.process_peak_bytes, None)
 
     @property
-    def failures(self) -> Mapping[str, str]:
+    def failures(self) -> dict[str, str]:
         """The last failure of each counter that ever failed, by the counter's name."""
-        folds = {HostPeak.source: self._marks.host_fold, TorchPeak.source: self._marks.torch_fold}
+        folds = {HostPeak.source: self._marks.host_fold, self._marks.torch.source: self._marks.torch_fold}
         found = {source: fold.failure for source, fold in folds.items() if fold.failure}
         return {**self._marks.failures, **found}
 
@@ -61,9 +60,12 @@ class Peaks:
         return Scope(self._marks, exact_host, self._every)
 
     def close(self) -> None:
-        """Close the kept files. Scopes still open end as usual, and a later scope opens the files again."""
+        """Close the kept files, and let the user's code read torch's peaks directly again; see `UserPeaks`.
+
+        Scopes still open end as usual, and a later scope takes both again.
+        """
         self._marks.users.discard(self)
-        self._marks.locked(self._marks.host.close, None)
+        self._marks.locked(self._marks.release, None)
 
 
 class Scope:
@@ -76,11 +78,13 @@ class Scope:
         self._shared = False
         self._torch: Window | None = None
         self._host: Window | None = None
-        self._cancel: Callable[[], None] | None = None
+        self._cancels: list[Callable[[], None]] = []
+        self._sampled: dict[str, Sampled] = {}
         self._use: MemoryUse | None = None
-        self._sampled = marks.locked(lambda: self._begin(exact_host), None)
-        if self._sampled is not None and every is not None:
-            self._start_sampling(self._sampled, every)
+        marks.locked(lambda: self._begin(exact_host), None)
+        if every is not None:
+            for sampled in self._sampled.values():
+                self._start_sampling(sampled, every)
 
     def close(self) -> MemoryUse:
         """End the scope and return what it saw; later calls return the same.
@@ -88,25 +92,24 @@ class Scope:
         A device whose counter failed is absent; so is every device after a fork.
         """
         if self._use is None:
-            if self._cancel is not None and not self._marks.inherited:
-                try:
-                    self._cancel()
-                except Exception as error:
-                    self._marks.sampling_failed(error)
+            if not self._marks.inherited:  # The sampling is the parent's, which goes on.
+                for cancel in self._cancels:
+                    self._stop_sampling(cancel)
             self._use = self._marks.locked(self._end, MemoryUse({}))
         return self._use
 
-    def _begin(self, exact_host: bool) -> Sampled | None:
-        """Take part in the marks; return the sampled window where the host has no exact one."""
+    def _begin(self, exact_host: bool) -> None:
+        """Take part in the marks, and note what must be sampled for want of one."""
         marks = self._marks
         self._share(other for other in marks.scopes if other._thread != self._thread)
         marks.scopes.add(self)
         self._torch = marks.torch_fold.open()
+        self._sampled = {key: Sampled(read) for key, read in marks.torch.readings().items()}
         # Last, so that our own allocations lie before the host's window.
         if exact_host and marks.host.resettable:
             self._host = marks.host_fold.open()
-            return None
-        return Sampled(marks.host)
+        else:
+            self._sampled = {marks.host.key: Sampled(marks.host.resident), **self._sampled}
 
     def _end(self) -> MemoryUse:
         if self._use is not None:  # Another thread closed it first.
@@ -118,16 +121,22 @@ class Scope:
         )
         devices: dict[str, DeviceMemory] = {}
         if self._host is not None:
-            self._add(devices, marks.host_fold.close(self._host), HostPeak.source)
-        elif self._sampled is not None:
-            sampled = self._sampled.finish()
-            if sampled is not None:
-                devices[marks.host.key] = sampled
+            for key, extent in marks.host_fold.close(self._host).items():
+                devices[key] = self._exact(extent, HostPeak.source)
+        gpus = {} if self._torch is None else marks.torch_fold.close(self._torch)
         if self._torch is not None:
-            self._add(devices, marks.torch_fold.close(self._torch), TorchPeak.source)
+            for key, read in marks.torch.readings().items():
+                # One that the user started only in this window held nothing before.
+                self._sampled.setdefault(key, Sampled(read, before_bytes=0))
+        for key, sampled in self._sampled.items():
+            row = sampled.finish()
+            if row is not None:
+                devices[key] = row
+        for key, extent in gpus.items():
+            devices[key] = self._exact(extent, marks.torch.source, marks.torch.others_bytes(key, extent))
         marks.scopes.discard(self)
         if not marks.users:
-            marks.host.close()
+            marks.release()
         self._use = MemoryUse(devices)
         return self._use
 
@@ -135,10 +144,16 @@ class Scope:
         for other in others:
             self._shared = other._shared = True
 
-    def _add(self, devices: dict[str, DeviceMemory], extents: Mapping[str, Extent], source: str) -> None:
+    def _exact(self, extent: Extent, source: str, others_bytes: int | None = None) -> DeviceMemory:
         how: How = "shared window" if self._shared else "exact"
-        for key, extent in extents.items():
-            devices[key] = DeviceMemory(*extent, how=how, source=source)
+        before, peak, after, cached = extent
+        return DeviceMemory(before, peak, after, how, source, cached, others_bytes)
+
+    def _stop_sampling(self, cancel: Callable[[], None]) -> None:
+        try:
+            cancel()
+        except Exception as error:
+            self._marks.sampling_failed(error)
 
     def _start_sampling(self, sampled: Sampled, every: Every) -> None:
         marks = self._marks
@@ -153,6 +168,7 @@ class Scope:
                 marks.locked(open_window.sample, None)
 
         try:
-            cancel = self._cancel = every(PERIOD_SECONDS, look)
+            cancel = every(PERIOD_SECONDS, look)
+            self._cancels.append(cancel)
         except Exception as error:
             marks.sampling_failed(error)

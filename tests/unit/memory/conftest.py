@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,20 +10,24 @@ from typing import Any
 
 import pytest
 
+from titan_nb.memory.accelerator import Accelerator, Gateway
 from titan_nb.memory.peaks import Peaks
 
 
-class FakeAllocator:
+class FakeAllocator(Accelerator):
     """Devices with a current and a peak use, as torch's allocator counts them."""
 
-    def __init__(self, *keys: str) -> None:
-        self.keys = list(keys)
+    def __init__(self, *keys: str, kind: str = "cuda") -> None:
+        super().__init__(kind, None)
+        self.names = list(keys)
         self.current = dict.fromkeys(keys, 0)
         self.peak = dict.fromkeys(keys, 0)
+        self.reserved: dict[str, Any] = {}
+        self.sizes: Callable[[], Any] = lambda: None
         self.fault: Callable[[], Any] | None = None
 
     def appear(self, key: str) -> None:
-        self.keys.append(key)
+        self.names.append(key)
         self.current[key] = self.peak[key] = 0
 
     def add(self, key: str, size_bytes: int) -> None:
@@ -33,16 +38,29 @@ class FakeAllocator:
         self.add(key, size_bytes)
         self.add(key, -size_bytes)
 
-    def devices(self) -> dict[int, str]:
-        return dict(enumerate(self.keys))
+    def keys(self) -> dict[int, str]:
+        return dict(enumerate(self.names))
 
-    def stats(self, index: int) -> dict[str, Any]:
-        key = self.keys[index]
+    def statistics(self, index: int) -> dict[str, Any]:
+        key = self.names[index]
         peak = self.peak[key] if self.fault is None else self.fault()
-        return {"allocated_bytes": {"all": {"current": self.current[key], "peak": peak}}}
+        found: dict[str, Any] = {"allocated_bytes": {"all": {"current": self.current[key], "peak": peak}}}
+        if key in self.reserved:
+            found["reserved_bytes"] = {"all": {"current": self.reserved[key]}}
+        return found
 
-    def reset(self, index: int) -> None:
-        self.peak[self.keys[index]] = self.current[self.keys[index]]
+    def reset_peaks(self, index: int) -> None:
+        self.peak[self.names[index]] = self.current[self.names[index]]
+
+    def allocated_bytes(self, index: int) -> int:
+        current = self.current[self.names[index]]
+        return current if self.fault is None else self.fault()  # type: ignore[no-any-return]
+
+    def free_and_total_bytes(self, index: int) -> Any:
+        return self.sizes()
+
+    def gateways(self) -> list[Gateway]:
+        return []
 
 
 @pytest.fixture
@@ -119,7 +137,16 @@ def sampler() -> FakeSampler:
 
 
 @pytest.fixture
-def peaks() -> Iterator[Peaks]:
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it look as if no GPU was started, also after another test has started the fake one."""
+    fake = getattr(sys.modules.get("torch"), "fakegpu", None)
+    if fake is not None:
+        monkeypatch.setattr(fake, "is_initialized", lambda: False)
+        monkeypatch.setattr(fake, "device_count", lambda: 0)
+
+
+@pytest.fixture
+def peaks(no_gpu: None) -> Iterator[Peaks]:
     found = Peaks()
     yield found
     found.close()

@@ -149,3 +149,41 @@ def test_a_dropped_window_is_forgotten() -> None:
     assert len(fold._open) == 1
     del window
     assert len(fold._open) == 0
+
+
+def test_a_turn_lets_open_windows_see_the_peak_before_somebody_resets_it() -> None:
+    mark = FakeMark()
+    fold = Fold(mark)
+    window = fold.open()
+    mark.set(100)
+    mark.set(10)
+    fold.turn()
+    mark.peak = mark.current
+    assert fold.close(window) == {"dev": Extent(0, 100, 10)}
+
+
+def test_a_turn_without_windows_leaves_the_mark_alone() -> None:
+    mark = FakeMark()
+    mark.set(100)
+    mark.set(10)
+    Fold(mark).turn()
+    assert mark.peak == 100
+
+
+def test_windows_that_could_not_look_are_given_up() -> None:
+    mark = FakeMark()
+    fold = Fold(mark)
+    window = fold.open()
+    fold.lose("reset unseen")
+    assert fold.failure == "reset unseen"
+    assert fold.close(window) == {}
+    assert fold.close(fold.open()) == {"dev": Extent(0, 0, 0)}
+
+
+def test_the_cache_is_that_of_the_end() -> None:
+    levels = {"dev": Level(1, 2, 7)}
+    fold = Fold(FakeMark())
+    fold._mark = type("Cached", (), {"take": lambda self: dict(levels)})()
+    window = fold.open()
+    levels["dev"] = Level(1, 5, 9)
+    assert fold.close(window) == {"dev": Extent(1, 5, 1, 9)}

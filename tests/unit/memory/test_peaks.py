@@ -16,6 +16,8 @@ from titan_nb.memory.peaks import Peaks
 from titan_nb.memory.torch_peak import TorchPeak
 from titan_nb.records import DeviceMemory, MemoryUse
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 
 def test_a_short_block_is_caught_exactly(peaks: Peaks, blip: Callable[[int], None]) -> None:
     scope = peaks.open()
@@ -191,7 +193,7 @@ def test_a_real_sampling_thread_sees_a_block(hold: Callable[[int], mmap.mmap]) -
 
 
 def test_gpus_are_folded(allocator: Any) -> None:
-    peaks = Peaks(marks=Marks(torch=TorchPeak(allocator)))
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
     allocator.add("gpu:GPU-a", 10)
     outer = peaks.open()
     allocator.blip("gpu:GPU-a", 90)
@@ -210,7 +212,7 @@ def test_gpus_are_folded(allocator: Any) -> None:
 
 
 def test_gpus_are_exact_also_where_the_host_is_sampled(allocator: Any) -> None:
-    peaks = Peaks(marks=Marks(torch=TorchPeak(allocator)))
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
     scope = peaks.open(exact_host=False)
     allocator.blip("gpu:GPU-a", 90)
     use = scope.close()
@@ -243,3 +245,107 @@ def test_torch_on_the_cpu_adds_no_device(peaks: Peaks) -> None:
     assert torch.cuda.is_initialized() == started
     if not started:
         assert list(use.devices) == [f"ram:{process_id()}"]
+
+
+def test_nested_and_overlapping_on_a_gpu(allocator: Any) -> None:
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
+    key = "gpu:GPU-a"
+    outer = peaks.open()
+    allocator.blip(key, 100)
+    inner = peaks.open()
+    allocator.blip(key, 50)
+    allocator.add(key, 30)
+    inside, around = inner.close().devices[key], outer.close().devices[key]
+    assert (inside.peak_bytes, inside.kept_bytes, around.peak_bytes) == (50, 30, 100)
+    assert inside.how == around.how == "exact"
+    allocator.add(key, -30)
+    first = peaks.open()
+    allocator.blip(key, 80)
+    second = peaks.open()
+    allocator.blip(key, 60)
+    one = first.close().devices[key]
+    two = second.close().devices[key]
+    assert (one.peak_bytes, two.peak_bytes) == (80, 60)
+    assert one.how == two.how == "shared window"
+    peaks.close()
+
+
+def test_two_threads_on_a_gpu_share_their_window(allocator: Any) -> None:
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
+    key, opened, measured = "gpu:GPU-a", threading.Event(), threading.Event()
+    uses: list[MemoryUse] = []
+
+    def other() -> None:
+        allocator.blip(key, 80)
+        scope = peaks.open()
+        opened.set()
+        measured.wait(10)
+        uses.append(scope.close())
+
+    around = peaks.open()
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert opened.wait(10)
+    allocator.blip(key, 60)
+    outside = around.close()
+    measured.set()
+    thread.join(10)
+    rows = [outside.devices[key], uses[0].devices[key]]
+    assert [(row.peak_bytes, row.how) for row in rows] == [(80, "shared window"), (60, "shared window")]
+    peaks.close()
+
+
+def test_what_is_cached_and_what_others_hold_at_the_end(allocator: Any) -> None:
+    allocator.reserved["gpu:GPU-a"] = 64
+    allocator.sizes = lambda: (900, 1000)
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
+    scope = peaks.open()
+    allocator.add("gpu:GPU-a", 40)
+    rows = scope.close().devices
+    source = "torch CUDA allocator"
+    assert rows["gpu:GPU-a"] == DeviceMemory(0, 40, 40, "exact", source, cached_bytes=24, others_bytes=36)
+    assert rows["gpu:GPU-b"] == DeviceMemory(0, 0, 0, "exact", source)
+    assert (ram(MemoryUse(rows)).cached_bytes, ram(MemoryUse(rows)).others_bytes) == (None, None)
+    peaks.close()
+
+
+def test_apples_gpu_is_sampled_and_says_so(allocator: Any, sampler: Any) -> None:
+    allocator.kind = "mps"
+    allocator.add("gpu:GPU-a", 10)
+    peaks = Peaks(sampler.every, marks=Marks(torch=TorchPeak(lambda: allocator)))
+    scope = peaks.open()
+    allocator.add("gpu:GPU-a", 50)
+    sampler.tick()
+    allocator.add("gpu:GPU-a", -40)
+    rows = scope.close().devices
+    assert sampler.jobs == []
+    source = "torch MPS allocator every 10 ms"
+    assert rows["gpu:GPU-a"] == DeviceMemory(10, 60, 20, "sampled", source)
+    assert list(rows) == [f"ram:{process_id()}", "gpu:GPU-a", "gpu:GPU-b"]
+    assert ram(MemoryUse(rows)).how == "exact"
+    peaks.close()
+
+
+def test_apples_gpu_that_comes_late_held_nothing_before(allocator: Any, sampler: Any) -> None:
+    allocator.kind = "mps"
+    came: list[Any] = []
+    peaks = Peaks(sampler.every, marks=Marks(torch=TorchPeak(lambda: came[0] if came else None)))
+    scope = peaks.open(exact_host=False)
+    came.append(allocator)
+    allocator.add("gpu:GPU-a", 50)
+    rows = scope.close().devices
+    assert rows["gpu:GPU-a"] == DeviceMemory(0, 50, 50, "sampled", "torch MPS allocator at start and end")
+    assert next(iter(rows)) == f"ram:{process_id()}"
+    peaks.close()
+
+
+def test_apples_gpu_that_cannot_be_read_is_absent(allocator: Any) -> None:
+    def fail() -> int:
+        raise RuntimeError("gone")
+
+    allocator.kind = "mps"
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
+    scope = peaks.open()
+    allocator.fault = fail
+    assert set(scope.close().devices) == {f"ram:{process_id()}"}
+    peaks.close()

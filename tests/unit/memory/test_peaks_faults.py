@@ -19,6 +19,8 @@ from titan_nb.memory.peaks import Peaks, Scope
 from titan_nb.memory.torch_peak import TorchPeak
 from titan_nb.records import MemoryUse
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 
 @pytest.mark.parametrize("fault", ["missing status", "garbage status", "missing clear_refs", "denied"])
 def test_a_broken_proc_is_sampled(
@@ -104,7 +106,7 @@ def test_a_dropped_scope_stops_its_sampling(sampler: Any) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1, None, "5", 1e30, 10**30])
 def test_nonsense_from_the_allocator_is_an_absent_device(allocator: Any, bad: Any) -> None:
-    peaks = Peaks(marks=Marks(torch=TorchPeak(allocator)))
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
     scope = peaks.open()
     allocator.fault = lambda: bad
     assert set(scope.close().devices) == {f"ram:{process_id()}"}
@@ -115,7 +117,7 @@ def test_nonsense_from_the_allocator_is_an_absent_device(allocator: Any, bad: An
 
 
 def test_a_stuck_allocator_does_not_hang_another_thread(allocator: Any) -> None:
-    peaks = Peaks(marks=Marks(torch=TorchPeak(allocator)))
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
     peaks.open().close()
     stuck, release = threading.Event(), threading.Event()
 
@@ -139,7 +141,7 @@ def test_a_stuck_allocator_does_not_hang_another_thread(allocator: Any) -> None:
 
 
 def test_an_interrupt_leaves_no_lock_and_no_scope_behind(allocator: Any) -> None:
-    peaks = Peaks(marks=Marks(torch=TorchPeak(allocator)))
+    peaks = Peaks(marks=Marks(torch=TorchPeak(lambda: allocator)))
 
     def interrupt() -> int:
         raise KeyboardInterrupt

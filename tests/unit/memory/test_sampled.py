@@ -28,7 +28,7 @@ def process(tmp_path: Path) -> Process:
 
 
 def test_the_peak_is_the_largest_sample(process: Process) -> None:
-    sampled = Sampled(process.host)
+    sampled = Sampled(process.host.resident)
     for kilobytes in (150, 400, 120):
         process.set(kilobytes)
         sampled.sample()
@@ -39,14 +39,14 @@ def test_the_peak_is_the_largest_sample(process: Process) -> None:
 
 
 def test_without_a_sample_it_says_so(process: Process) -> None:
-    sampled = Sampled(process.host)
+    sampled = Sampled(process.host.resident)
     process.set(300)
     assert sampled.finish() == DeviceMemory(102_400, 307_200, 307_200, "sampled", "VmRSS at start and end")
     process.host.close()
 
 
 def test_a_job_after_the_end_reads_nothing(process: Process) -> None:
-    sampled = Sampled(process.host)
+    sampled = Sampled(process.host.resident)
     sampled.finish()
     process.host.close()
     sampled.sample()
@@ -63,7 +63,7 @@ def test_unknown_at_either_end_is_no_row(
     monkeypatch.setattr(psutil, "Process", unknown)
     if known_at == "end":
         process.path.write_text("")
-    sampled = Sampled(process.host)
+    sampled = Sampled(process.host.resident)
     if known_at == "start":
         process.path.write_text("")
         sampled.sample()
@@ -71,3 +71,10 @@ def test_unknown_at_either_end_is_no_row(
         process.set(100)
     assert sampled.finish() is None
     process.host.close()
+
+
+def test_a_device_that_was_not_there_before() -> None:
+    levels = iter([(7, "counter"), (5, "counter")])
+    sampled = Sampled(lambda: next(levels), before_bytes=0)
+    sampled.sample()
+    assert sampled.finish() == DeviceMemory(0, 7, 5, "sampled", "counter every 10 ms")

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from titan_nb.memory.fold import Level
-from titan_nb.memory.torch_peak import TorchCuda, TorchPeak
+from titan_nb.memory.accelerator import accelerator
+from titan_nb.memory.fold import Extent, Level
+from titan_nb.memory.torch_peak import TorchPeak
+
+pytestmark = pytest.mark.usefixtures("no_gpu")
 
 
 class FakeCuda:
@@ -81,7 +84,7 @@ def test_the_real_torch_without_a_started_cuda() -> None:
 
     started = torch.cuda.is_initialized()
     if not started:
-        assert TorchCuda().devices() == {}
+        assert accelerator() is None
     TorchPeak().take()
     assert torch.cuda.is_initialized() == started
 
@@ -97,3 +100,67 @@ def test_the_real_torch_has_what_is_used() -> None:
         "reset_peak_memory_stats",
     ):
         assert callable(getattr(torch.cuda, name))
+
+
+def test_a_gpu_whose_peak_is_what_it_holds_is_not_reset(allocator: Any) -> None:
+    resets: list[int] = []
+    allocator.reset_peaks = resets.append
+    allocator.add("gpu:GPU-a", 10)
+    peak = TorchPeak(lambda: allocator)
+    peak.take()
+    assert resets == []
+    allocator.blip("gpu:GPU-b", 5)
+    peak.take()
+    assert resets == [1]
+
+
+def test_the_source_is_the_accelerators(allocator: Any) -> None:
+    peak = TorchPeak(lambda: None)
+    peak.take()
+    assert peak.source == "torch allocator"
+    allocator.kind = "xpu"
+    peak = TorchPeak(lambda: allocator)
+    peak.take()
+    assert peak.source == "torch XPU allocator"
+
+
+@pytest.mark.parametrize(("reserved", "cached"), [(30, 20), (10, 0), (9, None), (0, None), (None, None)])
+def test_the_cache_is_what_is_reserved_beside_the_tensors(
+    allocator: Any, reserved: Any, cached: int | None
+) -> None:
+    allocator.add("gpu:GPU-a", 10)
+    if reserved is not None:
+        allocator.reserved["gpu:GPU-a"] = reserved
+    assert TorchPeak(lambda: allocator).take()["gpu:GPU-a"] == Level(10, 10, cached)
+
+
+def unreadable() -> Any:
+    raise RuntimeError("device-side assert triggered")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "others"),
+    [((60, 100), 10), ((80, 100), 0), (None, None), (unreadable, None)],
+)
+def test_others_are_what_is_neither_free_nor_reserved(allocator: Any, sizes: Any, others: Any) -> None:
+    allocator.sizes = sizes if callable(sizes) else lambda: sizes
+    peak = TorchPeak(lambda: allocator)
+    assert peak.others_bytes("gpu:GPU-a", Extent(0, 0, 10, 20)) is None  # Nothing was taken yet.
+    peak.take()
+    assert peak.others_bytes("gpu:GPU-a", Extent(0, 0, 10, 20)) == others
+    assert peak.others_bytes("gpu:GPU-a", Extent(0, 0, 10, None)) is None
+    assert peak.others_bytes("gpu:GPU-gone", Extent(0, 0, 10, 20)) is None
+
+
+def test_apples_gpu_is_read_by_sampling(allocator: Any) -> None:
+    allocator.kind = "mps"
+    allocator.add("gpu:GPU-a", 10)
+    peak = TorchPeak(lambda: allocator)
+    assert peak.readings() == {}  # Nothing was taken yet.
+    assert peak.take() == {}
+    read = peak.readings()["gpu:GPU-a"]
+    assert read() == (10, "torch MPS allocator")
+    allocator.fault = unreadable
+    assert read() is None
+    allocator.kind = "cuda"
+    assert peak.readings() == {}
