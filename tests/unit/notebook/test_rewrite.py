@@ -4,8 +4,9 @@ import ast
 
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from IPython.utils.text import DollarFormatter
 
-from titan_nb.notebook.rewrite import rewriter
+from titan_nb.notebook.rewrite import rewriter, transformed, unpacked
 
 manager = TransformerManager()
 
@@ -147,3 +148,70 @@ def test_an_error_of_the_bodys_transformation_is_the_users_to_see() -> None:
 
     with pytest.raises(SyntaxError, match="no"):
         rewriter(refuse)(["get_ipython().run_cell_magic('titan', '', 'x\\n')\n"])
+
+
+BODIES = [
+    "x = 1\ny = 2\n",
+    "",
+    "\n\n  \nx\n",
+    "print(f\"{x} $y 'q' {{}} \\n\")\n",
+    "'''doc'''\nfrom __future__ import annotations\n",
+    "%%time\nx\n",
+    "!ls {x}\n",
+    "s = r'\\{\\\\{' + \"\\N{BULLET}\"\n",
+    "ä = '\u2028\x00\ud800'\n",
+]
+
+
+def call(cell: str) -> str:
+    """Return the line that the magic gets from a transformed cell, which is nothing but that call."""
+    (statement,) = ast.parse(cell).body
+    name, line = (ast.literal_eval(argument) for argument in statement.value.args)  # type: ignore[attr-defined]
+    assert name == "titan"
+    return str(line)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_dry_run_carries_the_body_as_a_text(body: str) -> None:
+    lines = [f"get_ipython().run_cell_magic('titan', '-o r --dry-run', {body!r})\n"]
+    (only,) = rewriter(transform)(lines)
+    assert only.startswith("get_ipython().run_line_magic('titan', ")
+    assert unpacked(call(only)) == ("dry-run -o r", body)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_ipython_finds_nothing_to_expand_in_it(body: str) -> None:
+    """It would evaluate what stands in braces, or behind a dollar."""
+    lines = [f"get_ipython().run_cell_magic('titan', '--dry-run', {body!r})\n"]
+    line = call(rewriter(transform)(lines)[0])
+    assert not set(line) & set("{}$")
+    assert DollarFormatter().vformat(line, [], {}) == line
+
+
+def test_a_dry_run_of_a_typed_cell() -> None:
+    cell = transform("%%titan --dry-run --label 'a b'\nx = {1}\n")
+    assert cell == (
+        "get_ipython().run_line_magic('titan', \"dry-run 'x = \\\\x7b1\\\\x7d\\\\n' --label 'a b'\")\n"
+    )
+    assert rewriter(transform)([cell]) == [cell], "a second pass changes nothing"
+
+
+@pytest.mark.parametrize(
+    "options", ["--label '--dry-run'", '--label "a --dry-run b"', "--dry-runs", "x--dry-run"]
+)
+def test_only_the_option_makes_a_dry_run(options: str) -> None:
+    assert "run_line_magic('titan', 'track" in transform(f"%%titan {options}\nx\n").replace('"', "'")
+
+
+@pytest.mark.parametrize(
+    "line", ["track -o r", "dry-run", "dry-run x", "dry-run 'x'y", "dry-run 'x", "'x'", ""]
+)
+def test_a_line_without_a_body_stays_as_it_is(line: str) -> None:
+    assert unpacked(line) == (line, None)
+
+
+def test_the_body_in_its_place() -> None:
+    assert transformed("\n  \n%pwd\n", manager.transform_cell) == (
+        "\n\nget_ipython().run_line_magic('pwd', '')\n"
+    )
+    assert transformed("\n\n", manager.transform_cell) == "\n\n"
