@@ -14,7 +14,7 @@ from titan_nb.energy.sensors.nvml_power import NvmlPower
 from titan_nb.energy.sensors.nvml_session import NvmlError, NvmlSession, text, trouble
 from titan_nb.errors import SensorError
 
-__all__ = ["NvmlCounter", "NvmlPower", "nvml_sensors"]
+__all__ = ["NvmlCounter", "NvmlPower", "binding", "nvml_sensors"]
 
 
 def nvml_sensors(
@@ -33,7 +33,7 @@ def nvml_sensors(
     Raises:
         SensorError: If NVML cannot be used; the message carries the remedy where there is one.
     """
-    session = NvmlSession.join(_binding() if nvml is None else nvml)
+    session = NvmlSession.join(binding() if nvml is None else nvml)
     try:
         return _open(session, os.environ if environ is None else environ, calibrations or {})
     except Exception as error:
@@ -42,7 +42,12 @@ def nvml_sensors(
         session.leave()
 
 
-def _binding() -> Any:
+def binding() -> Any:
+    """Return the module ``pynvml``.
+
+    Raises:
+        SensorError: If it is not installed.
+    """
     try:
         import pynvml
     except ImportError as error:

@@ -14,7 +14,7 @@ from titan_nb.energy.sensors.nvml_device import NvmlDevice
 from titan_nb.energy.sensors.nvml_session import NvmlError
 from titan_nb.records import Energy, Grade
 
-__all__ = ["LOOK_SECONDS", "SHARE_SECONDS", "Company", "Processes", "charge"]
+__all__ = ["LOOK_SECONDS", "SHARE_SECONDS", "Company", "Processes", "charge", "our_pid"]
 
 LOOK_SECONDS = 0.5
 """The shortest time between two looks at the processes."""
@@ -96,7 +96,7 @@ class Processes:
             self._sampled_until = None
             return last._replace(others=-1.0, looks=last.looks + 1, looks_untold=last.looks_untold + 1)
         pids = {int(process.pid) for process in processes}
-        ours = _our_pid(pids)
+        ours = our_pid(pids)
         present = ours in pids or (ours is None and bool(pids))
         others = len(pids) - present
         equal = 1.0 if not pids else present / len(pids)
@@ -152,7 +152,7 @@ class Processes:
         return seconds, our_sm, other_sm
 
 
-def _our_pid(pids: set[int]) -> int | None:
+def our_pid(pids: set[int]) -> int | None:
     """Return the id that NVML knows this process by, or None when it cannot be told."""
     here = os.getpid()
     if here in pids:
