@@ -5,6 +5,7 @@ TitanError
 ├── SensorError     a device could not be read; carries the remedy
 ├── BudgetExceeded  a budget that the user set is spent, so that nothing more is begun
 ├── ResourceError   memory is short for what one of titan's own functions was asked to do
+├── SpillError      a tensor that was moved out of the way cannot be brought back, or not be moved now
 └── ChatError       the chat memory was given something it cannot store or find (also a ValueError)
 
 Every message says what happened, to what, and what to do about it. None of them is ever raised
@@ -13,7 +14,15 @@ into a user's cell by the tracking itself: they come only from functions that th
 
 from __future__ import annotations
 
-__all__ = ["BudgetExceeded", "ChatError", "ResourceError", "SensorError", "SettingsError", "TitanError"]
+__all__ = [
+    "BudgetExceeded",
+    "ChatError",
+    "ResourceError",
+    "SensorError",
+    "SettingsError",
+    "SpillError",
+    "TitanError",
+]
 
 
 class TitanError(Exception):
@@ -46,18 +55,22 @@ class ResourceError(TitanError):
 
     Args:
         message: What happened, to what, and what to do.
-        requested_bytes: How many bytes the smallest possible step needed.
+        requested_bytes: How many bytes the smallest possible step needed, or None when nobody said.
         available_bytes: How many bytes the device had left, or None when that is not known.
         device: The device, such as ``cuda:0`` or ``cpu``.
     """
 
     def __init__(
-        self, message: str, *, requested_bytes: int, available_bytes: int | None, device: str
+        self, message: str, *, requested_bytes: int | None, available_bytes: int | None, device: str
     ) -> None:
         super().__init__(message)
         self.requested_bytes = requested_bytes
         self.available_bytes = available_bytes
         self.device = device
+
+
+class SpillError(TitanError):
+    """A tensor that was moved out of the way cannot be brought back, or memory must not move now."""
 
 
 class ChatError(TitanError, ValueError):

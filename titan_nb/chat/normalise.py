@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from titan_nb.chat.device import own_rules
+from titan_nb.errors import ChatError, ResourceError
+from titan_nb.memory.chunks import chunks
 from titan_nb.memory.shortage import is_shortage, resource_error
-from titan_nb.errors import ChatError
 
 if TYPE_CHECKING:
     import torch
@@ -58,29 +59,19 @@ def normalise(
                 raise
             needed = count * dimension * torch.float32.itemsize
             raise resource_error(f"the result, {count} x {dimension} numbers,", needed, device) from error
-        start = 0
-        while start < count:
-            short = False
-            part = rows[start : start + batch]
-            try:
-                bad = _normalise_batch(part, unit[start : start + batch])
-            except (RuntimeError, MemoryError) as error:
-                if not is_shortage(error):
-                    raise
-                short = True
-            # Out here the failed batch's tensors, held by the exception until now, are free again.
-            if short:
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
-                if len(part) == 1:
-                    needed = dimension * _WORK_BYTES_PER_NUMBER
-                    raise resource_error(f"normalising one row of {dimension} numbers", needed, device)
-                batch = len(part) // 2
-                continue
+
+        def fill(part: range) -> None:
+            bad = _normalise_batch(rows[part.start : part.stop], unit[part.start : part.stop])
             if bad is not None:
                 number, problem = bad
-                raise ChatError(f"{subject(start + number)} {problem}")
-            start += len(part)
+                raise ChatError(f"{subject(part.start + number)} {problem}")
+
+        try:
+            chunks(range(count), batch).map(fill)
+        except ResourceError as error:
+            needed = dimension * _WORK_BYTES_PER_NUMBER
+            doing = f"normalising one row of {dimension} numbers"
+            raise resource_error(doing, needed, device) from error.__cause__
     return unit
 
 

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from titan_nb.chat import normalise as normalise_module
 from titan_nb.chat import process_embeddings
-from titan_nb.memory import shortage
 from titan_nb.errors import ChatError, ResourceError, SettingsError
+from titan_nb.memory import shortage
 
 
 def lengths(table: torch.Tensor) -> np.ndarray:
@@ -215,6 +215,7 @@ def test_a_full_gpu_is_emptied_of_its_cache_once_per_halving(monkeypatch: pytest
     """Told with a host tensor that claims to be on a GPU, because most machines have none."""
     emptied = itertools.count()
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: next(emptied))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(normalise_module, "own_rules", lambda _device: torch.no_grad())
     plain = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, dtype, device: plain(*size, dtype=dtype))
