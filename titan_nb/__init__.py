@@ -26,9 +26,14 @@ if TYPE_CHECKING:
         ResourceError,
         SensorError,
         SettingsError,
+        SpillError,
         TitanError,
     )
-    from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, Gap, MemoryUse, Report
+    from titan_nb.memory.batching import fit_batch
+    from titan_nb.memory.chunks import chunks
+    from titan_nb.memory.owners import owners
+    from titan_nb.memory.stats import memory_stats
+    from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, Gap, Kept, MemoryUse, Report
     from titan_nb.repeat import Repeated, measure
     from titan_nb.settings import CarbonConfig, Settings
     from titan_nb.tracker import track
@@ -46,6 +51,7 @@ __all__ = [
     "DeviceMemory",
     "Energy",
     "Gap",
+    "Kept",
     "Ledger",
     "MemoryUse",
     "Repeated",
@@ -54,15 +60,20 @@ __all__ = [
     "SensorError",
     "Settings",
     "SettingsError",
+    "SpillError",
     "TitanError",
     "__version__",
     "chat_memory",
+    "chunks",
     "compare",
     "describe",
+    "fit_batch",
     "history",
     "ledger",
     "load_ipython_extension",
     "measure",
+    "memory_stats",
+    "owners",
     "process_embeddings",
     "track",
     "unload_ipython_extension",
@@ -82,6 +93,7 @@ _HOMES = {
     "DeviceMemory": "records",
     "Energy": "records",
     "Gap": "records",
+    "Kept": "records",
     "MemoryUse": "records",
     "Repeated": "repeat",
     "Report": "records",
@@ -89,10 +101,15 @@ _HOMES = {
     "SensorError": "errors",
     "Settings": "settings",
     "SettingsError": "errors",
+    "SpillError": "errors",
     "TitanError": "errors",
+    "chunks": "memory.chunks",
     "compare": "comparison",
     "describe": "views.text",
+    "fit_batch": "memory.batching",
     "measure": "repeat",
+    "memory_stats": "memory.stats",
+    "owners": "memory.owners",
     "process_embeddings": "chat",
     "track": "tracker",
     "zones": "carbon",

@@ -257,6 +257,7 @@ class Report:
         shared_window: Whether another window was open in another thread at the same time.
         budget: What there is to say of a budget, such as ``stopped: 5.2 kJ of 5 kJ``; None as a rule.
         cost: What the energy cost, or None when no price is known.
+        shortage: Where memory was short: the limit, what was asked for, what was given back; None as a rule.
     """
 
     number: int
@@ -276,6 +277,7 @@ class Report:
     shared_window: bool = False
     budget: str | None = None
     cost: Cost | None = None
+    shortage: str | None = None
 
     @property
     def total(self) -> Energy:

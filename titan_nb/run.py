@@ -16,9 +16,13 @@ from titan_nb.settings import Settings
 
 if TYPE_CHECKING:
     from titan_nb.energy.trace import Trace
+    from titan_nb.memory.limits import Limit
     from titan_nb.tracker import Tracker
 
-__all__ = ["Run", "outcome_of"]
+__all__ = ["Interrupt", "Run", "outcome_of"]
+
+Interrupt = Callable[[], bool]
+"""Interrupts the code of a window as Ctrl-C does, from any thread; returns False if it is not the moment."""
 
 SHARED = "another window was open at the same time: energy and CPU time are those of the whole process"
 
@@ -44,6 +48,7 @@ class Run:
         settings: Settings,
         intensity: Intensity | None,
         scope: Scope,
+        limit: Limit | None = None,
     ) -> None:
         self.number = number
         self.cell = cell
@@ -55,24 +60,34 @@ class Run:
         self.notes: list[str] = []
         self.chat: str | None = None
         self.budget: str | None = None
+        self.shortage: str | None = None
+        self.limit = limit
         self._tracker = tracker
         self._parent: int | None = None
         self._scope = scope
-        self._memory: MemoryUse | None = None
+        self._closed = False
+        self.memory = MemoryUse({})
         self._measurement: Measurement | None = None
         self._listener: Callable[[Report], None] | None = None
         self._started = datetime.now(timezone.utc)
         # Last, so that nothing of ours lies between the first reading and the user's code.
         self.window: Window = tracker.meter.begin()
 
-    def change(self, settings: Settings) -> None:
+    def change(self, settings: Settings, interrupt: Interrupt | None = None) -> None:
         """Replace the settings of the open window.
 
+        Args:
+            settings: The new ones.
+            interrupt: See `Tracker.begin`.
+
         Raises:
-            SettingsError: If the zone is not known; the old settings stay.
+            SettingsError: If the zone is not known, or a limit is below what is in use.
+                The old settings stay.
         """
-        self.intensity = resolve(settings.carbon)
-        self.settings = settings
+        intensity = resolve(settings.carbon)
+        limit = self._tracker.limit(settings, interrupt)
+        self._lift()
+        self.intensity, self.limit, self.settings = intensity, limit, settings
         refresh(settings.carbon)
 
     def spent(self) -> Report:
@@ -82,12 +97,23 @@ class Run:
         """
         return self._build(self.window.so_far(), "ok", None)
 
-    def close(self) -> None:
-        """End the measurement; what follows until `finish` costs the user's figures nothing."""
+    def stop(self) -> None:
+        """End the limits and the measurement of energy and time; what follows costs the user nothing."""
         if self._measurement is None:
+            self._lift()
             self._measurement = self.window.end()
-            self._memory = self._scope.close()
             self._parent = self._tracker.ended(self)
+
+    def close(self) -> None:
+        """End the measurement, of memory as well; what is given back after `stop` is given back by then."""
+        self.stop()
+        if not self._closed:
+            self._closed, self.memory = True, self._scope.close()
+
+    def _lift(self) -> None:
+        if self.limit is not None:
+            failure = self.limit.close()
+            self.notes += [self.limit.mechanism, *([failure] if failure else [])]
 
     def finish(self, outcome: Outcome = "ok", error: str | None = None) -> Report:
         """Close the window and write its report into the ledger; later calls return the same report."""
@@ -156,8 +182,7 @@ class Run:
 
     def _build(self, measurement: Measurement, outcome: Outcome, error: str | None) -> Report:
         notes = (*measurement.warnings, *self.notes)
-        memory = self._memory or MemoryUse({})
-        if not memory.devices:
+        if self._closed and not self.memory.devices:
             notes = (*notes, "memory unknown: it could not be read in time")
         energy = dict(measurement.energy)
         if self.shared:
@@ -187,10 +212,11 @@ class Run:
             energy=energy,
             carbon=carbon,
             cost=cost_of(total, config, self._started, measurement.seconds),
-            memory=memory,
+            memory=self.memory,
             notes=notes,
             chat=self.chat,
             parent=self._parent,
             shared_window=self.shared,
             budget=self.budget,
+            shortage=self.shortage,
         )

@@ -17,11 +17,17 @@ from typing import Any, cast
 from titan_nb.budget import Budget
 from titan_nb.errors import SettingsError
 
-__all__ = ["PROVIDERS", "CarbonConfig", "Settings"]
+__all__ = ["AUTOCASTS", "PROVIDERS", "RECLAIMS", "CarbonConfig", "Settings"]
 
 
 PROVIDERS = ("electricitymaps", "carbonintensity-uk", "energidataservice")
 """Who can be asked for the intensity of now, once the user has switched one of them on."""
+
+AUTOCASTS = ("off", "bf16", "fp16")
+"""What torch's automatic mixed precision computes in."""
+
+RECLAIMS = ("oom", "errors", "never")
+"""After which failures the memory that the failed cell's frames hold is given back."""
 
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _ENVIRONMENT = "TITAN_NB_"
@@ -175,6 +181,10 @@ class Settings:
         exact_host_peak: Reset this process's own high-water mark (VmHWM) for an exact peak. It lowers what
             ``resource.getrusage().ru_maxrss`` says; turn it off to sample the peak instead.
         budget: What this one cell may spend; None for no limit.
+        gpu_limit_bytes: How much this process may hold on each GPU while the cell runs; None for no limit.
+        ram_limit_bytes: How much memory of its own this process may hold meanwhile; None for no limit.
+        autocast: What torch's automatic mixed precision computes in, one of `AUTOCASTS`.
+        reclaim: After which failures the memory of the failed cell is given back, one of `RECLAIMS`.
     """
 
     label: str | None = None
@@ -183,10 +193,18 @@ class Settings:
     carbon: CarbonConfig = field(default_factory=CarbonConfig)
     exact_host_peak: bool = True
     budget: Budget | None = None
+    gpu_limit_bytes: int | None = None
+    ram_limit_bytes: int | None = None
+    autocast: str = AUTOCASTS[0]
+    reclaim: str = RECLAIMS[0]
 
     def __post_init__(self) -> None:
         _check_text("label", self.label)
         _check_text("chat", self.chat)
+        _check_limit("gpu_limit_bytes", self.gpu_limit_bytes)
+        _check_limit("ram_limit_bytes", self.ram_limit_bytes)
+        _check_choice("autocast", self.autocast, AUTOCASTS)
+        _check_choice("reclaim", self.reclaim, RECLAIMS)
         if self.budget is not None:
             _check_budget(self.budget, self.carbon)
 
@@ -198,6 +216,16 @@ class Settings:
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, (str, type(None))):
         raise SettingsError(f"{name} is {value!r}: give a text")
+
+
+def _check_limit(name: str, value: object) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise SettingsError(f"{name} is {value!r}: give a whole number of bytes, 1 or more, or None")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(f"{name} is {value!r}: give one of {', '.join(choices)}")
 
 
 def _within(value: object, low: float, high: float) -> bool:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from titan_nb.carbon import refresh, resolve
 from titan_nb.energy import Meter, Stretch, Window
@@ -17,10 +17,13 @@ from titan_nb.ledger import Ledger
 from titan_nb.memory.peaks import Peaks
 from titan_nb.nesting import Nesting
 from titan_nb.records import CellRef, Energy, Gap, Measurement
-from titan_nb.run import Run, outcome_of
+from titan_nb.run import Interrupt, Run, outcome_of
 from titan_nb.settings import CarbonConfig, Settings
 
-__all__ = ["Run", "Tracker", "check", "default", "outcome_of", "track"]
+if TYPE_CHECKING:
+    from titan_nb.memory.limits import Limit
+
+__all__ = ["Interrupt", "Run", "Tracker", "check", "default", "outcome_of", "track"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,26 +57,51 @@ class Tracker:
         self._nesting = Nesting()
         self._last = 0  # number of the outermost window that ended last
 
-    def begin(self, cell: CellRef | None = None, settings: Settings | None = None) -> Run:
+    def begin(
+        self,
+        cell: CellRef | None = None,
+        settings: Settings | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> Run:
         """Open a window.
 
         Args:
             cell: The cell it belongs to; None outside IPython.
             settings: How it is tracked.
+            interrupt: Interrupts its code when it passes a limit of RAM in small steps.
 
         Raises:
-            SettingsError: If the zone is not known.
+            SettingsError: If the zone is not known, or a limit is below what is in use.
         """
         settings = settings or Settings()
         intensity = resolve(settings.carbon)
         refresh(settings.carbon)
-        scope = self.peaks.open(exact_host=settings.exact_host_peak)
-        run = Run(self, self.ledger.next_number(), cell, settings, intensity, scope)
+        limit = self.limit(settings, interrupt)
+        try:
+            scope = self.peaks.open(exact_host=settings.exact_host_peak)
+            run = Run(self, self.ledger.next_number(), cell, settings, intensity, scope, limit)
+        except BaseException:
+            if limit is not None:
+                limit.close()
+            raise
         self._nesting.enter(run)
         gap = run.window.gap
         if gap is not None:
             gap.when_final(functools.partial(self._add_gap, self._last, run.number, gap))
         return run
+
+    def limit(self, settings: Settings, interrupt: Interrupt | None = None) -> Limit | None:
+        """Set the limits of memory that ``settings`` ask for; None if they ask for none.
+
+        Raises:
+            SettingsError: If more is in use already; then nothing is limited.
+        """
+        gpu_bytes, ram_bytes = settings.gpu_limit_bytes, settings.ram_limit_bytes
+        if gpu_bytes is None and ram_bytes is None:
+            return None
+        from titan_nb.memory.limits import Limit  # few cells have one
+
+        return Limit.open(gpu_bytes, ram_bytes, self.meter.sampler.every, interrupt)
 
     def unlock(self) -> None:
         """Take new locks in a forked child: a thread that is not there any more may hold the old ones."""

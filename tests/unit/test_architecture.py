@@ -11,7 +11,7 @@ import titan_nb
 
 PACKAGE = Path(titan_nb.__file__).parent
 
-EVERYWHERE = {"errors", "units", "settings", "host", "kept_file", "living", "_version"}
+EVERYWHERE = {"errors", "units", "settings", "host", "kept_file", "living", "control_groups", "_version"}
 ALLOWED = {
     "__init__": None,  # binds public names lazily, from every room
     "errors": set(),
@@ -19,6 +19,7 @@ ALLOWED = {
     "host": set(),
     "kept_file": set(),
     "living": set(),
+    "control_groups": set(),
     "_version": set(),
     "budget": set(),
     "settings": {"budget"},

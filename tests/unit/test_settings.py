@@ -228,3 +228,16 @@ def test_without_a_toml_reader_the_error_says_what_to_install(monkeypatch: pytes
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(SettingsError, match="pip install tomli"):
         CarbonConfig.from_toml("titan_nb.toml")
+
+
+@pytest.mark.parametrize("name", ["gpu_limit_bytes", "ram_limit_bytes"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8GiB"])
+def test_a_limit_is_a_whole_number_of_bytes(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is {value!r}: give a whole number of bytes"):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("autocast", "fp8"), ("reclaim", "always")])
+def test_a_choice_is_one_of_the_known_ones(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is '{value}': give one of"):
+        Settings(**{name: value})  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import ast
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,8 @@ class Frame:
         run: Its window, once one is open.
         explicit: Whether the user asked for this cell, with ``%%titan`` or ``%titan track``.
         outputs: Names that receive the report.
+        at_end: What is to be called when it has ended, the latest first.
+        forecast_key: What its run goes by in the history of peaks, where that is asked for.
     """
 
     cell: CellRef
@@ -40,6 +43,8 @@ class Frame:
     run: Run | None = None
     explicit: bool = False
     outputs: list[str] = field(default_factory=list)
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    forecast_key: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,10 @@ from titan_nb.budget import ACTIONS, Budget, grams_of, joules_of, money_of
 from titan_nb.errors import SettingsError, TitanError
 from titan_nb.ledger import DEFAULT_LIMIT
 from titan_nb.notebook import verbs
+from titan_nb.notebook.memory_options import CELL, limit_bytes, memory_arguments
 from titan_nb.notebook.options import amount, budget_of, unquoted, variable_name
-from titan_nb.settings import PROVIDERS, CarbonConfig, Settings
+from titan_nb.notebook.rewrite import unpacked
+from titan_nb.settings import AUTOCASTS, PROVIDERS, RECLAIMS, CarbonConfig, Settings
 from titan_nb.tracker import check
 
 if TYPE_CHECKING:
@@ -40,16 +42,27 @@ VERBS = (
     "budget",
     "compare",
     "audit",
+    "who",
+    "free",
+    "spill",
+    "dry-run",
 )
 
 _LIMITS = ("max_energy", "max_carbon", "max_cost", "action")
+_NAMES = ("text", "other", "more")
+_CELL = frozenset({"output", "quiet", "chat", "zone", "label", "dry_run", *_LIMITS, *CELL})
 ALLOWED: dict[str, frozenset[str]] = {
-    "track": frozenset({"output", "quiet", "chat", "zone", "label", *_LIMITS}),
+    "track": _CELL,
+    "dry-run": _CELL,
+    "on": CELL - {"autocast"},
     "report": frozenset({"format", "output"}),
     "recall": frozenset({"text", "chat", "k", "output"}),
     "budget": frozenset({"off", *_LIMITS}),
     "compare": frozenset({"text", "other", "output"}),
     "audit": frozenset({"text", "zone", "region"}),
+    "who": frozenset({"output", "k"}),
+    "free": frozenset({*_NAMES, "out", "failed", "cache", "all"}),
+    "spill": frozenset({*_NAMES, "disk", "back"}),
 }
 
 
@@ -104,6 +117,36 @@ class TitanMagics(Magics):
         help="Reset this process's own high-water mark (VmHWM) for an exact memory peak of each cell. It "
         "lowers what resource.getrusage().ru_maxrss says; turn it off to sample the peak instead.",
     ).tag(config=True)
+    gpu_limit = Unicode(
+        None, allow_none=True, help="How much this process may hold on each GPU in a tracked cell: '8GiB'."
+    ).tag(config=True)
+    ram_limit = Unicode(
+        None, allow_none=True, help="How much memory of its own this process may hold meanwhile: '4GiB'."
+    ).tag(config=True)
+    reclaim = Enum(
+        RECLAIMS,
+        RECLAIMS[0],
+        help="When the memory that a failed cell's frames hold is given back: after an out-of-memory error "
+        "('oom'), after every error and interrupt ('errors'), or 'never'.",
+    ).tag(config=True)
+    cache_threshold = Float(
+        None,
+        allow_none=True,
+        help="Give the GPU allocator's unused blocks back between two cells once it holds more than this "
+        "share of the GPU, such as 0.9. Off by default: the next cell has to ask for them again.",
+    ).tag(config=True)
+    spill_idle_cells = Int(
+        None,
+        allow_none=True,
+        min=1,
+        help="Once 80 % of a GPU is reserved, move tensors to the host's memory whose variables so many cells "
+        "in a row have not mentioned; each comes back when it is used. Off by default.",
+    ).tag(config=True)
+    forecast = Bool(
+        False,
+        help="Before a tracked cell that took at least min_seconds the last time, on inputs of the same "
+        "shapes, say what peak of memory it had.",
+    ).tag(config=True)
     history_limit = Int(
         DEFAULT_LIMIT, min=1, help="How many reports the session keeps; totals cover the older ones too."
     ).tag(config=True)
@@ -156,6 +199,21 @@ class TitanMagics(Magics):
             setattr(self, name, carbon.to_dict()[name])
         return value
 
+    @validate("gpu_limit", "ram_limit")
+    def _checked_size(self, proposal: Any) -> str | None:
+        value: str | None = proposal["value"]
+        try:
+            return None if limit_bytes(value) is None else value
+        except TitanError as error:
+            raise TraitError(f"{proposal['trait'].name}: {error}") from None
+
+    @validate("cache_threshold")
+    def _checked_threshold(self, proposal: Any) -> float | None:
+        value: float | None = proposal["value"]
+        if value is not None and not 0 < value <= 1:
+            raise TraitError(f"cache_threshold is {value!r}: give a share of the GPU's memory, such as 0.9")
+        return value
+
     @validate("min_seconds")
     def _checked_seconds(self, proposal: Any) -> float:
         value: float = proposal["value"]
@@ -163,7 +221,7 @@ class TitanMagics(Magics):
             raise TraitError("min_seconds is nan: give a number of seconds, 0 or more")
         return value
 
-    @observe("quiet", "exact_host_peak", *_CARBON)
+    @observe("quiet", "exact_host_peak", "gpu_limit", "ram_limit", "reclaim", *_CARBON)
     def _settings_changed(self, change: Any) -> None:
         self._plain = None
 
@@ -194,10 +252,23 @@ class TitanMagics(Magics):
             carbon=carbon,
             exact_host_peak=self.exact_host_peak,
             budget=self._cell_budget(options),
+            gpu_limit_bytes=self._limit("gpu_limit", options),
+            ram_limit_bytes=self._limit("ram_limit", options),
+            autocast=getattr(options, "autocast", None) or AUTOCASTS[0],
+            reclaim=getattr(options, "reclaim", None) or self.reclaim,
         )
         if options is None:
             self._plain = settings
         return settings
+
+    def change(self, options: Any) -> None:
+        """Make the options of `%titan on` hold for every cell."""
+        for name in ALLOWED["on"]:
+            if getattr(options, name) is not None:
+                setattr(self, name, getattr(options, name))
+
+    def _limit(self, name: str, options: Any) -> int | None:
+        return limit_bytes(getattr(options, name, None) or getattr(self, name))
 
     def _cell_budget(self, options: Any) -> Budget | None:
         budget = budget_of(options)
@@ -216,16 +287,20 @@ class TitanMagics(Magics):
         help="track: measure this cell from here to its end. on, off: measure every cell. report: the "
         "session as a table. status: what can be measured here and how. reset: forget the session. chat: "
         "list the chat memory. recall: search it. dashboard: the session as a widget. budget: what the "
-        "session may spend. compare: two reports. audit: eco2ai as a second opinion. After %%%%titan only "
-        "options stand.",
+        "session may spend. compare: two reports. audit: eco2ai as a second opinion. who: which name holds "
+        "what memory. free: give memory back. spill: move idle tensors off the GPU. dry-run: what %%%%titan "
+        "--dry-run becomes. After %%%%titan only options stand.",
     )
     @argument(
         "text",
         nargs="?",
         help="What to recall: a text in quotes, or the name of a vector. For compare: a report's number in "
-        "the session, its label, or a variable that holds a report. For audit: start or stop.",
+        "the session, its label, or a variable that holds a report. For audit: start or stop. For free and "
+        "spill: a variable.",
     )
     @argument("other", nargs="?", help="What compare sets beside the first one.")
+    @argument("more", nargs="*", help="Further names, for free and spill.")
+    @memory_arguments
     @argument(
         "-o", "--output", metavar="NAME", type=variable_name, help="Put the report (or the hits) into NAME."
     )
@@ -275,10 +350,15 @@ class TitanMagics(Magics):
         if cell is not None:
             # Only a program that calls run_cell_magic itself comes here; a cell was rewritten long before.
             raise UsageError("%%titan is for cells; in a program use `with titan_nb.track():`")
+        line, body = unpacked(line)
         options = self._parsed(line)
+        if (options.dry_run or options.verb == "dry-run") and body is None:
+            raise UsageError("put --dry-run on the line of %%titan, above the cell that is not to run")
         if options.verb == "track":
             return self._session.track(self._checked_settings(options), options.output)
         try:
+            if body is not None:
+                return verbs.dry_run(self._session, body, options)
             return verbs.VERBS[options.verb](self._session, options)
         except TitanError as error:
             raise UsageError(str(error)) from None
@@ -292,10 +372,10 @@ class TitanMagics(Magics):
             raise UsageError(f"say what to do: %titan {' | '.join(VERBS)} (help: %titan?)")
         allowed = ALLOWED.get(options.verb, frozenset())
         for name, value in vars(options).items():
-            if name != "verb" and name not in allowed and value not in (None, False):
-                shown = {"text": repr(options.text), "other": repr(options.other), "k": "-k"}.get(
-                    name, f"--{name.replace('_', '-')}"
-                )
+            if name != "verb" and name not in allowed and value not in (None, False, []):
+                plain = {"text": repr(options.text), "other": repr(options.other), "k": "-k"}
+                plain["more"] = " ".join(map(repr, options.more))
+                shown = plain.get(name, f"--{name.replace('_', '-')}")
                 meant = f"; did you mean %titan {value}?" if value in VERBS else ""
                 raise UsageError(f"%titan {options.verb} takes no {shown}{meant} (help: %titan?)")
         if options.k is not None and options.k < 1:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import keyword
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from titan_nb.budget import ACTIONS, Budget
 from titan_nb.errors import SettingsError
 
 __all__ = ["amount", "budget_of", "unquoted", "variable_name"]
+
+T = TypeVar("T")
 
 _IPYTHONS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit"})
 
@@ -36,10 +38,10 @@ def variable_name(text: str) -> str:
 variable_name.__name__ = "variable name"  # what argparse says in its error
 
 
-def amount(parse: Callable[[str], float]) -> Callable[[str], float]:
+def amount(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Let argparse show what ``parse`` says of a text that it cannot use."""
 
-    def quantity(text: str) -> float:
+    def quantity(text: str) -> T:
         try:
             return parse(unquoted(text))
         except SettingsError as error:

@@ -46,11 +46,12 @@ class Presenter:
         if run is None or run.report is None:
             return
         wanted = self._wanted(frame, magics)
-        if not (wanted or run.report.budget) or self._would_clear(frame, ended):
+        # A cell that was stopped for its budget, or met a limit, must say so, however quiet it is.
+        loud = [text for text in (run.report.budget, run.report.shortage) if text]
+        if not (wanted or loud) or self._would_clear(frame, ended):
             return
         if not wanted:
-            # A cell that was stopped for its budget must say so, however quiet it is.
-            sys.stderr.write(f"titan: {run.report.budget}\n")
+            sys.stderr.writelines(f"titan: {text}\n" for text in loud)
             return
         report = run.report
         if magics.display == "simulated":
@@ -83,7 +84,7 @@ class Presenter:
         run = frame.run
         if run is None or run.report is None or run.settings.quiet or magics.display == "off":
             return False
-        if frame.explicit or run.report.budget is not None:
+        if frame.explicit or run.report.budget is not None or run.report.shortage is not None:
             return True
         return self.rich and run.report.seconds >= magics.min_seconds
 

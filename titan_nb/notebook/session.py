@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.error import UsageError
 
 from titan_nb.errors import TitanError
+from titan_nb.memory import autocast
 from titan_nb.notebook import remember
+from titan_nb.notebook.alarm import ContainerAlarm
 from titan_nb.notebook.budgets import Budgets
 from titan_nb.notebook.cells import Cells, Ended, Frame
+from titan_nb.notebook.ctrl_c import CtrlC
+from titan_nb.notebook.expect import Expectations
 from titan_nb.notebook.interrupts import InterruptedCell, Shield
 from titan_nb.notebook.present import Presenter
+from titan_nb.notebook.relief import Relief
 from titan_nb.settings import Settings
-from titan_nb.tracker import Run, Tracker
+from titan_nb.tracker import Interrupt, Run, Tracker
 
 if TYPE_CHECKING:
     from titan_nb.audit import Audit
@@ -33,6 +39,8 @@ class Session:
     Attributes:
         always: Whether every cell is measured (`%titan on`).
         budgets: What may be spent, by a cell and by all of them.
+        relief: What is done about memory when a cell has ended.
+        expectations: What long cells took the last time.
         audit: eco2ai at work beside titan, while it is asked for.
         magics: The options; set by the extension once both exist.
     """
@@ -46,6 +54,9 @@ class Session:
         self.budgets = Budgets(
             shell, tracker, self.cells.current, self.presenter.say, always=lambda: self.always
         )
+        self.relief = Relief(shell)
+        self.expectations = Expectations(shell)
+        self._alarm = ContainerAlarm(tracker.meter.sampler.every, self.presenter.say)
         self.audit: Audit | None = None
         self.magics: TitanMagics
         self._loading = True
@@ -66,8 +77,9 @@ class Session:
                 frame = self.cells.enter(info)
                 if frame is not None:
                     self.presenter.listen()
+                    moved = self._spill_idle(frame)
                     if self.always:
-                        frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+                        self._begin(frame, self.magics.settings()).notes += moved
                         self.budgets.watch(frame)
             except BaseException as error:
                 self.warn("this cell is not measured", error)
@@ -83,14 +95,16 @@ class Session:
             self._loading = False
             if self._interrupted in self.shell.ast_transformers:
                 self.shell.ast_transformers.remove(self._interrupted)
+            closed = None
             try:
-                left = self._close(self.cells.leave(result))
+                left = self.cells.leave(result)
+                if left is not None:
+                    closed = self._close(*left, result)
             except BaseException as error:
-                left = None
                 self.warn("the report of this cell is lost", error)
-        if left is None:
+        if closed is None:
             return
-        run, frame, ended = left
+        run, frame, ended = closed
         if run.settings.chat is not None:
             # Outside the shield: the encoder is the user's code, and may be interrupted.
             run.chat = remember.store(run, ended, self.warn)
@@ -99,6 +113,10 @@ class Session:
                 self._finish(run, frame, ended)
             except BaseException as error:
                 self.warn("the report of this cell is lost", error)
+            try:
+                self.relief.between_cells(self.magics.cache_threshold)
+            except BaseException as error:
+                self.warn("the GPU's cache is not emptied", error)
 
     def track(self, settings: Settings, output: str | None) -> None:
         """Measure the running cell from here to its end, or change how it is measured.
@@ -114,11 +132,14 @@ class Session:
         shield = Shield()
         with shield:
             try:
+                mixed = self._autocast(frame, settings.autocast)
                 if frame.run is None:
                     self.budgets.check()
-                    frame.run = self.tracker.begin(frame.cell, settings)
+                    run = self._begin(frame, settings, asked=True)
                 else:
-                    frame.run.change(settings)
+                    run = frame.run
+                    run.change(settings, self._interrupt(settings))
+                run.notes += mixed
                 self.budgets.watch(frame)
             except TitanError as error:
                 raise UsageError(str(error)) from None
@@ -134,7 +155,7 @@ class Session:
         frame = self.cells.current()
         if on and frame is not None and frame.run is None:
             # First, so that settings that cannot be used are an error here and not a warning at every cell.
-            frame.run = self.tracker.begin(frame.cell, self.magics.settings())
+            self._begin(frame, self.magics.settings())
             self.budgets.watch(frame)
         self.always = on
         if frame is None:
@@ -166,26 +187,85 @@ class Session:
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
 
+    def _begin(self, frame: Frame, settings: Settings, *, asked: bool = False) -> Run:
+        """Open the window of a cell, whether or not the user ``asked`` for it in the cell itself."""
+        try:
+            if self.magics.forecast:
+                self.expectations.before_cell(frame)
+            self.relief.before_cell(asked)
+        except Exception as error:
+            self.warn("the memory before this cell is not looked at", error)
+        frame.run = self.tracker.begin(frame.cell, settings, self._interrupt(settings))
+        self._alarm.watch(frame)
+        return frame.run
+
+    def _interrupt(self, settings: Settings) -> Interrupt | None:
+        """Return what stops the running cell when it takes more RAM than it may, in small steps."""
+        if settings.ram_limit_bytes is None:
+            return None
+        ctrl_c = CtrlC(self.shell, threading.get_ident())
+        return ctrl_c.send if ctrl_c.possible else None
+
+    def _autocast(self, frame: Frame, kind: str) -> list[str]:
+        """Enter mixed precision until the cell ends, if that is asked for; return what to say of it."""
+        if kind == "off":
+            return []
+        raw = getattr(frame.info, "raw_cell", "")
+        awaits = self.shell.should_run_async(raw, transformed_cell=self.shell.transform_cell(raw))
+        entered = autocast.enter(cast("autocast.Kind", kind), awaits)
+        frame.at_end.append(entered.leave)
+        return [entered.text]
+
+    def _spill_idle(self, frame: Frame) -> list[str]:
+        """Move idle tensors off a GPU that is short, for who asked; return what there is to say of it."""
+        try:
+            moved = self.relief.spill_idle(frame, self.magics.spill_idle_cells)
+        except Exception as error:
+            self.warn("idle tensors are not moved", error)
+            return []
+        return [] if moved is None else [moved]
+
     def _recover(self) -> None:
         """Write the report of an earlier cell whose end an interrupt has taken away."""
-        closed = self._close(self.cells.lost())
+        lost = self.cells.lost()
+        closed = None if lost is None else self._close(*lost, None)
         if closed is not None:
             closed[0].notes.append(LOST_END)
             self._report(*closed)
 
-    def _close(self, left: tuple[Frame, Ended] | None) -> tuple[Run, Frame, Ended] | None:
+    def _close(self, frame: Frame, ended: Ended, result: Any) -> tuple[Run, Frame, Ended] | None:
         """Close the window of a cell that has ended, if it has one and began to run."""
-        if left is None or left[0].run is None:
+        while frame.at_end:
+            frame.at_end.pop()()
+        run = frame.run
+        if run is None:
+            self._relieve(result, None, self.magics.reclaim)
             return None
-        frame, ended = left
-        run = left[0].run
         self.budgets.leave(frame)  # first: from here on an interrupt of ours would meet IPython
         if not ended.ran:
             run.drop()
             return None
+        run.stop()
+        self._relieve(result, run, run.settings.reclaim)
         run.close()
+        try:
+            self.relief.kept(run)
+        except Exception as error:
+            self.warn("what this cell left behind is not named", error)
         run.cell = frame.cell
         return run, frame, ended
+
+    def _relieve(self, result: Any, run: Run | None, policy: str) -> None:
+        """Give memory back after a failed cell, and say so in its report, or without one on stderr."""
+        try:
+            line = self.relief.after_cell(result, run, policy)
+        except BaseException as error:
+            self.warn("the memory of a failed cell is not given back", error)
+            return
+        if line is not None and run is not None:
+            run.shortage = line
+        elif line is not None:
+            sys.stderr.write(f"titan: {line}\n")
 
     def _finish(self, run: Run, frame: Frame, ended: Ended) -> None:
         self._report(run, frame, ended)
@@ -204,5 +284,6 @@ class Session:
         if fault is not None:
             self.warn("a budget is not checked", fault)
         report = run.finish(ended.outcome, ended.error)
+        self.expectations.after_cell(frame, report, self.magics.min_seconds)
         for name in frame.outputs:
             self.shell.user_ns[name] = report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,8 @@ FORMATS: dict[str, Callable[[Sequence[Report], Sequence[Gap], Totals | None], st
 
 
 def on(session: Session, options: Any) -> None:
-    """Measure every cell from now on, this one included."""
+    """Measure every cell from now on, this one included, under the limits that are given."""
+    session.magics.change(options)
     session.switch(on=True)
 
 
@@ -123,6 +125,23 @@ def recall(session: Session, options: Any) -> None:
     session.presenter.publish(grid_bundle(title, ("score", "chat", "id", "text", "metadata"), rows))
 
 
+def who(session: Session, options: Any) -> None:
+    """Show which name holds what memory."""
+    _memory("who").who(session, options)
+
+
+def free(session: Session, options: Any) -> None:
+    """Give memory back: variables, outputs, what failed cells hold, the GPU's cache."""
+    options.names = _names(options)
+    _memory("free").free(session, options, session.relief.holders)
+
+
+def spill(session: Session, options: Any) -> None:
+    """Move idle tensors away, list what is away, or bring it back."""
+    options.names = _names(options)
+    _memory("spill").spill(session, options)
+
+
 def dashboard(session: Session, options: Any) -> None:
     """Show the session's cells as a widget, or as a plain table where there are no widgets."""
     try:
@@ -153,6 +172,20 @@ def _query(session: Session, text: str) -> object:
     return text if value is None or callable(value) else value
 
 
+def dry_run(session: Session, body: str, options: Any) -> None:
+    """Predict the peak of a cell without running it."""
+    _memory("dry_run").dry_run(session, body, options)
+
+
+def _memory(verb: str) -> Any:
+    """Return the module of a verb, imported only now, so that loading the extension stays quick."""
+    return importlib.import_module(f"titan_nb.notebook.{verb}")
+
+
+def _names(options: Any) -> list[str]:
+    return [name for name in (options.text, options.other, *options.more) if name is not None]
+
+
 def _beginning(text: str) -> str:
     return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
 
@@ -170,5 +203,8 @@ VERBS: dict[str, Callable[[Session, Any], None]] = {
     "chat": list_chats,
     "recall": recall,
     "dashboard": dashboard,
+    "free": free,
+    "spill": spill,
+    "who": who,
     **verdicts.VERBS,
 }

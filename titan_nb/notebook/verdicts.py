@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -12,7 +12,7 @@ from titan_nb import units
 from titan_nb.budget import KINDS, limit_of, text_of
 from titan_nb.notebook.options import budget_of, unquoted
 from titan_nb.records import Report
-from titan_nb.views.grid import grid_bundle, html_text
+from titan_nb.views.grid import grid_bundle
 
 if TYPE_CHECKING:
     from titan_nb.audit import Opinion
@@ -48,8 +48,8 @@ def compare(session: Session, options: Any) -> None:
         return
     rows = [(name, *getattr(compared, name).texts) for name in ("energy", "time", "carbon")]
     title = f"{compared.second} against {compared.first}"
-    bundle = grid_bundle(title, ("of", "verdict", "ratio", "interval", "why"), rows)
-    session.presenter.publish(_with_notes(bundle, compared.notes))
+    header = ("of", "verdict", "ratio", "interval", "why")
+    session.presenter.publish(grid_bundle(title, header, rows, compared.notes))
 
 
 def audit(session: Session, options: Any) -> None:
@@ -99,17 +99,7 @@ def _opinion_bundle(opinion: Opinion) -> dict[str, Any]:
         ("titan, between the cells", units.joules(gaps.joules, gaps.low, gaps.high), ""),
     ]
     title = f"Two opinions on {units.seconds(opinion.seconds)}"
-    bundle = grid_bundle(title, ("whose", "energy", "CO2e"), rows)
-    return _with_notes(bundle, ("why they differ", *opinion.reasons))
-
-
-def _with_notes(bundle: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
-    listed = "".join(f"<li>{html_text(note)}</li>" for note in notes)
-    return {
-        **bundle,
-        "text/html": f"{bundle['text/html']}<ul>{listed}</ul>",
-        "text/plain": "\n".join([bundle["text/plain"], "", *(f"- {note}" for note in notes)]),
-    }
+    return grid_bundle(title, ("whose", "energy", "CO2e"), rows, ("why they differ", *opinion.reasons))
 
 
 def _measured(session: Session, name: str) -> Report | Repeated:

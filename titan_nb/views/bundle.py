@@ -9,7 +9,7 @@ from typing import Any
 from titan_nb.records import SCHEMA, Energy, Gap, Report
 from titan_nb.views.grid import TABLE_MIME
 from titan_nb.views.html import report_html, table_html
-from titan_nb.views.plain import json_ready
+from titan_nb.views.plain import json_ready, plain
 from titan_nb.views.session import MAX_ROWS, SessionTotals, shown_gaps
 from titan_nb.views.text import line, table
 
@@ -19,12 +19,16 @@ REPORT_MIME = "application/vnd.titan.report+json"
 
 
 def report_bundle(report: Report) -> dict[str, Any]:
-    """Return the report as JSON, HTML and one line of text, by MIME type."""
+    """Return the report as JSON, HTML and one line of text, by MIME type.
+
+    Where memory was short a second line says so.
+    """
     summary = line(report)
+    lines = [summary, plain(report.shortage, 1000)] if report.shortage else [summary]
     return {
         REPORT_MIME: json_ready(report.to_dict()),
         "text/html": report_html(report, summary),
-        "text/plain": summary,
+        "text/plain": "\n".join(lines),
     }
 
 

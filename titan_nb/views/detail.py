@@ -9,20 +9,21 @@ from titan_nb.views.figures import cost_figure, energy_figure, idle_figure
 from titan_nb.views.plain import plain
 
 __all__ = [
-    "MEMORY_TITLES",
     "RIGHT",
     "carbon_line",
     "cost_line",
     "energy_table",
     "facts",
-    "memory_rows",
+    "kept_line",
+    "memory_table",
     "notes",
 ]
 
 _IDLE = "of which idle"
+_NAMES = 5
 _ENERGY_TITLES = ("device", "energy", "interval", _IDLE, "grade", "source")
-MEMORY_TITLES = ("device", "before", "peak", "after", "kept", "how", "source")
-RIGHT = frozenset({"energy", _IDLE, "before", "peak", "after", "kept"})
+_MEMORY_TITLES = ("device", "before", "peak", "after", "kept", "cached", "others", "how", "source")
+RIGHT = frozenset({"energy", _IDLE, "before", "peak", "after", "kept", "cached", "others"})
 """Titles of the columns that hold figures, set flush right."""
 
 
@@ -42,20 +43,42 @@ def energy_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     return _without(_ENERGY_TITLES, column), [_without(row, column) for row in rows]
 
 
-def memory_rows(report: Report) -> list[tuple[str, ...]]:
-    """Return one row of texts per device, in the order of `MEMORY_TITLES`."""
-    return [
+def memory_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return titles, and one row of texts per device.
+
+    What the allocator caches and what others hold have columns where they are known of a device.
+    """
+    rows: list[tuple[str, ...]] = [
         (
             device_name(key),
             byte_size(part.before_bytes),
             byte_size(part.peak_bytes),
             byte_size(part.after_bytes),
             byte_size(part.kept_bytes, signed=True),
+            "" if part.cached_bytes is None else byte_size(part.cached_bytes),
+            "" if part.others_bytes is None else byte_size(part.others_bytes),
             part.how,
             plain(part.source, 120),
         )
         for key, part in report.memory.devices.items()
     ]
+    titles: tuple[str, ...] = _MEMORY_TITLES
+    for title in ("others", "cached"):
+        column = titles.index(title)
+        if not any(row[column] for row in rows):
+            titles, rows = _without(titles, column), [_without(row, column) for row in rows]
+    return titles, rows
+
+
+def kept_line(report: Report) -> str:
+    """Return what the cell left behind, by name; empty where nothing was found."""
+    kept = report.memory.kept
+    shown = [
+        f"{plain(one.name, 60)} {byte_size(one.size_bytes)} ({device_name(one.device)})"
+        for one in kept[:_NAMES]
+    ]
+    more = f" and {len(kept) - _NAMES} more" if len(kept) > _NAMES else ""
+    return f"left behind: {', '.join(shown)}{more}" if shown else ""
 
 
 def carbon_line(report: Report) -> str:

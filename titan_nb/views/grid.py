@@ -74,8 +74,17 @@ def grid_html(
     )
 
 
-def grid_bundle(title: str, header: _Cells, rows: Sequence[_Cells]) -> dict[str, Any]:
-    """Return a titled table as JSON, HTML and text, by MIME type; columns of figures are set flush right."""
+def grid_bundle(
+    title: str, header: _Cells, rows: Sequence[_Cells], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a titled table as JSON, HTML and text, by MIME type; columns of figures are set flush right.
+
+    Args:
+        title: Stands above the table.
+        header: The titles of the columns.
+        rows: The cells.
+        notes: What else there is to say, one line each, below the table.
+    """
     texts = [[plain(cell) for cell in cells] for cells in rows]
     right = {
         name
@@ -88,6 +97,9 @@ def grid_bundle(title: str, header: _Cells, rows: Sequence[_Cells]) -> dict[str,
     else:
         text = f"{plain(title)}: nothing to show."
         html = f"<div>{html_text(text)}</div>"
+    if notes:
+        html += f"<ul>{''.join(f'<li>{html_text(note)}</li>' for note in notes)}</ul>"
+        text = "\n".join([text, "", *(f"- {note}" for note in notes)])
     data = {"schema": SCHEMA, "title": title, "columns": header, "rows": rows}
     return {TABLE_MIME: json_ready(data), "text/html": html, "text/plain": text}
 

@@ -27,14 +27,17 @@ def report_html(report: Report, summary: str | None = None) -> str:
     lines = (detail.carbon_line(report), detail.cost_line(report))
     parts += [f"<div>{html_text(text)}</div>" for text in lines if text]
     if report.memory.devices:
-        rows = detail.memory_rows(report)
-        parts.append(grid_html("Memory", detail.MEMORY_TITLES, rows, right=detail.RIGHT))
+        parts.append(grid_html("Memory", *detail.memory_table(report), right=detail.RIGHT))
+        if kept := detail.kept_line(report):
+            parts.append(f"<div>{html_text(kept)}</div>")
     notes = "".join(f"<li>{html_text(note)}</li>" for note in detail.notes(report))
     if notes:
         parts.append(f'<ul style="margin:4px 0">{notes}</ul>')
+    # Not folded away: who reads a failed cell looks for just this.
+    shortage = f'<div style="font-size:90%">{html_text(report.shortage)}</div>' if report.shortage else ""
     return (
         f'<details style="font-size:90%"><summary style="cursor:pointer">{html_text(summary)}</summary>'
-        f'<div style="margin:4px 0 4px 16px">{"".join(parts)}</div></details>'
+        f'<div style="margin:4px 0 4px 16px">{"".join(parts)}</div></details>{shortage}'
     )
 
 

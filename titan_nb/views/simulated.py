@@ -31,7 +31,8 @@ def simulated(report: Report) -> Report:
 
     Kept are the cell's number, label, outcome, error, what was stored, and zone, intensity, year and PUE of
     the carbon. Left out is all that differs between machines, front ends and runs: the execution count, the
-    id of the cell, the start, the cost, and notes and budget, which speak of sensors and hold figures.
+    id of the cell, the start, the cost, and notes, budget and shortage, which hold figures or speak of
+    sensors.
     """
     return dataclasses.replace(
         report,
@@ -46,6 +47,7 @@ def simulated(report: Report) -> Report:
         shared_window=False,
         budget=None,
         cost=None,
+        shortage=None,
     )
 
 

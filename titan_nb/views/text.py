@@ -48,7 +48,7 @@ def line(report: Report) -> str:
 
 def describe(report: Report) -> str:
     """Return the report device by device, with grades, sources and notes."""
-    blocks = [line(report), detail.facts(report)]
+    blocks = [line(report), _wrapped(plain(report.shortage or "", 1000)), detail.facts(report)]
     if report.energy:
         titles, rows = detail.energy_table(report)
         # Whole sentences do not fit in the columns of a terminal.
@@ -56,7 +56,8 @@ def describe(report: Report) -> str:
         blocks.append("\n".join(_wrapped(f"{row[0]}: {row[-1]}") for row in rows))
     blocks += [_wrapped(detail.carbon_line(report)), _wrapped(detail.cost_line(report))]
     if report.memory.devices:
-        blocks.append(grid_text(detail.MEMORY_TITLES, detail.memory_rows(report), right=detail.RIGHT))
+        blocks.append(grid_text(*detail.memory_table(report), right=detail.RIGHT))
+        blocks.append(_wrapped(detail.kept_line(report)))
     blocks.append("\n".join(_wrapped(f"- {note}") for note in detail.notes(report)))
     return "\n\n".join(filter(None, blocks))
 

@@ -29,7 +29,8 @@ def test_the_words_are_the_parsers_own() -> None:
         assert {
             flag.lstrip("-").replace("-", "_") for flag in offered if flag.startswith("--") or flag == "-k"
         } == (ALLOWED[verb] - {"text"})
-    assert words("%titan on ") == []
+    assert words("%titan off ") == []
+    assert set(words("%titan on ")) == {"--gpu-limit", "--ram-limit", "--reclaim"}
 
 
 @pytest.mark.parametrize(
