@@ -139,8 +139,8 @@ class TitanMagics(Magics):
         None,
         allow_none=True,
         min=1,
-        help="Once 80 % of a GPU is reserved, move tensors to the host's memory whose variables so many cells "
-        "in a row have not mentioned; each comes back when it is used. Off by default.",
+        help="Once 80 % of a GPU is reserved, move the tensors of variables that so many cells in a row have "
+        "not mentioned to the host's memory; each comes back when it is used. Off by default.",
     ).tag(config=True)
     forecast = Bool(
         False,

@@ -77,9 +77,9 @@ class Session:
                 frame = self.cells.enter(info)
                 if frame is not None:
                     self.presenter.listen()
-                    moved = self._spill_idle(frame)
+                    self._spill_idle(frame)
                     if self.always:
-                        self._begin(frame, self.magics.settings()).notes += moved
+                        self._begin(frame, self.magics.settings())
                         self.budgets.watch(frame)
             except BaseException as error:
                 self.warn("this cell is not measured", error)
@@ -132,14 +132,12 @@ class Session:
         shield = Shield()
         with shield:
             try:
-                mixed = self._autocast(frame, settings.autocast)
+                self._autocast(frame, settings.autocast)
                 if frame.run is None:
                     self.budgets.check()
-                    run = self._begin(frame, settings, asked=True)
+                    self._begin(frame, settings, asked=True)
                 else:
-                    run = frame.run
-                    run.change(settings, self._interrupt(settings))
-                run.notes += mixed
+                    frame.run.change(settings, self._interrupt(settings))
                 self.budgets.watch(frame)
             except TitanError as error:
                 raise UsageError(str(error)) from None
@@ -187,7 +185,7 @@ class Session:
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"titan: {kind}: {error}; the cell itself is not affected\n")
 
-    def _begin(self, frame: Frame, settings: Settings, *, asked: bool = False) -> Run:
+    def _begin(self, frame: Frame, settings: Settings, *, asked: bool = False) -> None:
         """Open the window of a cell, whether or not the user ``asked`` for it in the cell itself."""
         try:
             if self.magics.forecast:
@@ -197,7 +195,6 @@ class Session:
             self.warn("the memory before this cell is not looked at", error)
         frame.run = self.tracker.begin(frame.cell, settings, self._interrupt(settings))
         self._alarm.watch(frame)
-        return frame.run
 
     def _interrupt(self, settings: Settings) -> Interrupt | None:
         """Return what stops the running cell when it takes more RAM than it may, in small steps."""
@@ -206,24 +203,24 @@ class Session:
         ctrl_c = CtrlC(self.shell, threading.get_ident())
         return ctrl_c.send if ctrl_c.possible else None
 
-    def _autocast(self, frame: Frame, kind: str) -> list[str]:
-        """Enter mixed precision until the cell ends, if that is asked for; return what to say of it."""
+    def _autocast(self, frame: Frame, kind: str) -> None:
+        """Enter mixed precision until the cell ends, if that is asked for."""
         if kind == "off":
-            return []
+            return
         raw = getattr(frame.info, "raw_cell", "")
         awaits = self.shell.should_run_async(raw, transformed_cell=self.shell.transform_cell(raw))
         entered = autocast.enter(cast("autocast.Kind", kind), awaits)
         frame.at_end.append(entered.leave)
-        return [entered.text]
+        frame.notes.append(entered.text)
 
-    def _spill_idle(self, frame: Frame) -> list[str]:
-        """Move idle tensors off a GPU that is short, for who asked; return what there is to say of it."""
+    def _spill_idle(self, frame: Frame) -> None:
+        """Move idle tensors off a GPU that is short of memory, for who asked."""
         try:
             moved = self.relief.spill_idle(frame, self.magics.spill_idle_cells)
         except Exception as error:
             self.warn("idle tensors are not moved", error)
-            return []
-        return [] if moved is None else [moved]
+        else:
+            frame.notes += [] if moved is None else [moved]
 
     def _recover(self) -> None:
         """Write the report of an earlier cell whose end an interrupt has taken away."""
@@ -253,6 +250,7 @@ class Session:
         except Exception as error:
             self.warn("what this cell left behind is not named", error)
         run.cell = frame.cell
+        run.notes += frame.notes
         return run, frame, ended
 
     def _relieve(self, result: Any, run: Run | None, policy: str) -> None:
