@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.error import UsageError
 
-from titan_nb.errors import TitanError
+from titan_nb.errors import SettingsError, TitanError
 from titan_nb.memory import autocast
 from titan_nb.notebook import remember
 from titan_nb.notebook.alarm import ContainerAlarm
@@ -153,7 +153,7 @@ class Session:
         frame = self.cells.current()
         if on and frame is not None and frame.run is None:
             # First, so that settings that cannot be used are an error here and not a warning at every cell.
-            self._begin(frame, self.magics.settings())
+            self._begin(frame, self.magics.settings(), asked=True)
             self.budgets.watch(frame)
         self.always = on
         if frame is None:
@@ -193,7 +193,17 @@ class Session:
             self.relief.before_cell(asked)
         except Exception as error:
             self.warn("the memory before this cell is not looked at", error)
-        frame.run = self.tracker.begin(frame.cell, settings, self._interrupt(settings))
+        try:
+            frame.run = self.tracker.begin(frame.cell, settings, self._interrupt(settings))
+        except SettingsError as error:
+            if asked:
+                raise
+            # Refused, a session's limit would also keep out the cell that is to free memory.
+            unlimited = settings.replace(gpu_limit_bytes=None, ram_limit_bytes=None)
+            if unlimited == settings:
+                raise
+            frame.run = self.tracker.begin(frame.cell, unlimited)
+            frame.run.shortage = f"{error}; this cell ran without the limit"
         self._alarm.watch(frame)
 
     def _interrupt(self, settings: Settings) -> Interrupt | None:
@@ -261,7 +271,7 @@ class Session:
             self.warn("the memory of a failed cell is not given back", error)
             return
         if line is not None and run is not None:
-            run.shortage = line
+            run.shortage = line if run.shortage is None else f"{run.shortage}; {line}"
         elif line is not None:
             sys.stderr.write(f"titan: {line}\n")
 

@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
 import titan_nb
-from tests.unit.notebook.shells import run
+from tests.unit.notebook.shells import run, shown
 from titan_nb.notebook.memory_options import limit_bytes
 from titan_nb.records import Report
 
@@ -57,6 +57,20 @@ def test_on_takes_limits_for_every_cell(titan: InteractiveShell) -> None:
     assert magics(titan).ram_limit is None
     run(titan, LOOK)
     assert titan.user_ns["seen"] == before
+
+
+def test_a_limit_of_the_session_that_is_passed_already_does_not_keep_cells_out(
+    titan: InteractiveShell,
+) -> None:
+    refused = titan.run_cell("%titan on --ram-limit 1MiB")
+    assert type(refused.error_in_exec).__name__ == "UsageError"
+    run(titan, "%titan on --ram-limit off")
+    magics(titan).ram_limit = "1MiB"
+    for _ in range(2):
+        (display,) = shown(titan, "x = 6 * 7")
+        line = display.data["text/plain"].splitlines()[1]
+        assert line.startswith("a RAM limit of 1.0 MiB is below the ")
+        assert line.endswith("; this cell ran without the limit")
 
 
 def test_a_running_window_takes_the_limit_of_its_cell(titan: InteractiveShell) -> None:
