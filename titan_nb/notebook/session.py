@@ -18,6 +18,7 @@ from titan_nb.notebook.cells import Cells, Ended, Frame
 from titan_nb.notebook.ctrl_c import CtrlC
 from titan_nb.notebook.expect import Expectations
 from titan_nb.notebook.interrupts import InterruptedCell, Shield
+from titan_nb.notebook.left_behind import LeftBehind
 from titan_nb.notebook.present import Presenter
 from titan_nb.notebook.relief import Relief
 from titan_nb.settings import Settings
@@ -56,6 +57,7 @@ class Session:
         )
         self.relief = Relief(shell)
         self.expectations = Expectations(shell)
+        self._left_behind = LeftBehind(shell)
         self._alarm = ContainerAlarm(tracker.meter.sampler.every, self.presenter.say)
         self.audit: Audit | None = None
         self.magics: TitanMagics
@@ -137,6 +139,7 @@ class Session:
                     self.budgets.check()
                     self._begin(frame, settings, asked=True)
                 else:
+                    self._look_before(frame, asked=True)
                     frame.run.change(settings, self._interrupt(settings))
                 self.budgets.watch(frame)
             except TitanError as error:
@@ -187,12 +190,7 @@ class Session:
 
     def _begin(self, frame: Frame, settings: Settings, *, asked: bool = False) -> None:
         """Open the window of a cell, whether or not the user ``asked`` for it in the cell itself."""
-        try:
-            if self.magics.forecast:
-                self.expectations.before_cell(frame)
-            self.relief.before_cell(asked)
-        except Exception as error:
-            self.warn("the memory before this cell is not looked at", error)
+        self._look_before(frame, asked)
         try:
             frame.run = self.tracker.begin(frame.cell, settings, self._interrupt(settings))
         except SettingsError as error:
@@ -205,6 +203,15 @@ class Session:
             frame.run = self.tracker.begin(frame.cell, unlimited)
             frame.run.shortage = f"{error}; this cell ran without the limit"
         self._alarm.watch(frame)
+
+    def _look_before(self, frame: Frame, asked: bool) -> None:
+        """Take note of the memory before a cell, and say what it took the last time to who wants to know."""
+        try:
+            if self.magics.forecast and frame.forecast_key is None:
+                self.expectations.before_cell(frame)
+            self._left_behind.before_cell(asked)
+        except Exception as error:
+            self.warn("the memory before this cell is not looked at", error)
 
     def _interrupt(self, settings: Settings) -> Interrupt | None:
         """Return what stops the running cell when it takes more RAM than it may, in small steps."""
@@ -256,7 +263,7 @@ class Session:
         self._relieve(result, run, run.settings.reclaim)
         run.close()
         try:
-            self.relief.kept(run)
+            self._left_behind.after_cell(run)
         except Exception as error:
             self.warn("what this cell left behind is not named", error)
         run.cell = frame.cell

@@ -36,23 +36,17 @@ class KeptFinder:
         self._seconds = seconds
         self._before: dict[int, Any] = {}
         self._unfinished: set[str] = set()
-        self._fresh = False
 
-    def begin(self, roots: Iterable[Root], seconds: float | None = None) -> None:
+    def begin(self, roots: Iterable[Root]) -> None:
         """Take note of what there is when a cell begins.
-
-        Costs nothing right after an `end` that saw everything.
 
         Args:
             roots: The names to look at.
-            seconds: Longest time for this look, where it is not that of all.
         """
-        if not self._fresh:
-            self._look(roots, self._seconds if seconds is None else seconds, tells=False)
-        self._fresh = False
+        self._look(roots, tells=False)
 
     def end(self, roots: Iterable[Root]) -> tuple[Kept, ...]:
-        """Return what has come since `begin`, the largest first.
+        """Return what has come since `begin`, or since the last `end`, the largest first.
 
         Names that could not be looked through to the end in `begin` are left out, for nobody knows what of
         theirs is new. A block with several names counts for the first.
@@ -60,13 +54,13 @@ class KeptFinder:
         Args:
             roots: The names to look at.
         """
-        return self._look(roots, self._seconds, tells=True)
+        return self._look(roots, tells=True)
 
-    def _look(self, roots: Iterable[Root], seconds: float, *, tells: bool) -> tuple[Kept, ...]:
+    def _look(self, roots: Iterable[Root], *, tells: bool) -> tuple[Kept, ...]:
         started = time.perf_counter()
         walk = Walk(module_namespaces())
         try:
-            self._fresh = walk_in_order(walk, roots, started, seconds)
+            walk_in_order(walk, roots, started, self._seconds)
             blocks = walk.storages.blocks()
             new = [block for block in blocks if not self._knows(block)] if tells else []
             kept = _by_name(walk, new, self._unfinished)
