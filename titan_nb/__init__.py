@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from titan_nb.memory.batching import fit_batch
     from titan_nb.memory.chunks import chunks
+    from titan_nb.memory.device import device
     from titan_nb.memory.owners import owners
     from titan_nb.memory.stats import memory_stats
     from titan_nb.records import Carbon, CellRef, Cost, DeviceMemory, Energy, Gap, Kept, MemoryUse, Report
@@ -67,6 +68,7 @@ __all__ = [
     "chunks",
     "compare",
     "describe",
+    "device",
     "fit_batch",
     "history",
     "ledger",
@@ -106,6 +108,7 @@ _HOMES = {
     "chunks": "memory.chunks",
     "compare": "comparison",
     "describe": "views.text",
+    "device": "memory.device",
     "fit_batch": "memory.batching",
     "measure": "repeat",
     "memory_stats": "memory.stats",

@@ -10,6 +10,7 @@ from titan_nb.chat.device import own_rules, resolve
 from titan_nb.chat.normalise import normalise
 from titan_nb.chat.rows import read_rows
 from titan_nb.errors import SettingsError
+from titan_nb.memory.accelerator import accelerator
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,8 @@ _OPTIONS = ("batch_size", "device")
 def process_embeddings(embeddings: Any, options: Mapping[str, Any] | None = None) -> torch.Tensor:
     """Normalise each row of ``embeddings`` to length one.
 
-    The work is done on the GPU when the embeddings are there, or when this process already uses CUDA; titan
-    never initialises CUDA by itself. A batch that does not fit into memory is halved, down to one row.
+    The work is done on the GPU when the embeddings are there, or when this process uses one already; titan
+    never starts a GPU by itself. A batch that does not fit into memory is halved, down to one row.
 
     Args:
         embeddings: Tensor, array or list of lists of shape (n, d); not modified.
@@ -66,6 +67,8 @@ def _read_options(options: Mapping[str, Any] | None) -> tuple[int | None, Any]:
 def _nearest_device(rows: torch.Tensor) -> torch.device:
     import torch
 
-    if rows.device.type == "cpu" and torch.cuda.is_initialized():
-        return torch.device("cuda", torch.cuda.current_device())
-    return rows.device
+    gpu = accelerator()
+    # The work is in float64, which Apple's GPU has not.
+    if rows.device.type != "cpu" or gpu is None or gpu.kind == "mps":
+        return rows.device
+    return torch.device(gpu.kind, gpu.current_index())

@@ -1,4 +1,4 @@
-"""The one device that titan's own tensors go to unless the user says otherwise."""
+"""The one device that tensors go to unless somebody says otherwise."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.fakes.accelerator import install, uninstall
 from titan_nb.chat import normalise as normalise_module
 from titan_nb.chat import process_embeddings
 from titan_nb.errors import ChatError, ResourceError, SettingsError
@@ -224,6 +226,20 @@ def test_a_full_gpu_is_emptied_of_its_cache_once_per_halving(monkeypatch: pytest
     normalise_module.normalise(torch.ones(8, 3), torch.device("cuda", 0))
     assert scarce.sizes == [8, 4, 2, 2, 2, 2]
     assert next(emptied) == 2
+
+
+def test_on_any_accelerator_the_result_is_that_of_the_host() -> None:
+    gc.collect()
+    install(64 << 20)
+    try:
+        held = torch.ones(1, device="fakegpu")
+        table = torch.randn(500, 384)
+        there = process_embeddings(table)
+        assert there.device.type == "fakegpu"
+        torch.testing.assert_close(there.cpu(), process_embeddings(table, {"device": "cpu"}), rtol=0, atol=0)
+        del there, held
+    finally:
+        uninstall()
 
 
 @pytest.mark.gpu
