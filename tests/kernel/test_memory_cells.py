@@ -101,8 +101,8 @@ def test_who_names_variables_and_what_has_no_name(kernel: Kernel) -> None:
     assert kernel.run("big = gpu(32)\nkept = torch.fakegpu.hold(8 << 20)").status == "ok"
     (display,) = kernel.run("%titan who").reports
     lines = display["data"]["text/plain"].splitlines()
-    assert re.search(r"GPU \w+ 32.0 MiB of 40.0 MiB allocated", lines[0])
-    assert any(re.match(r"big +variable +GPU \w+ +32.0 MiB +32.0 MiB", line) for line in lines)
+    assert re.search(r"GPU 0 32.0 MiB of 40.0 MiB allocated", lines[0])
+    assert any(re.match(r"big +variable +GPU 0 +32.0 MiB +32.0 MiB", line) for line in lines)
     assert any(re.match(r"no Python name.* 8.0 MiB", line) for line in lines)
     assert kernel.run("kept.release()").status == "ok"
 
@@ -111,9 +111,20 @@ def test_the_cache_is_emptied_past_the_threshold_and_only_then(kernel: Kernel) -
     reserved = "torch.fakegpu.memory_reserved() >> 20"
     assert kernel.run("%config TitanMagics.cache_threshold = 0.5\nx = gpu(100); del x").status == "ok"
     assert kernel.evaluate(reserved) == 100
-    assert kernel.run("%%titan -q\nx = gpu(200); del x").status == "ok"
-    assert kernel.evaluate(reserved) == 0
+    for first in ("%%titan -q\n", ""):
+        assert kernel.run(f"{first}x = gpu(200); del x").status == "ok"
+        assert kernel.evaluate(reserved) == 0
     assert kernel.run("%config TitanMagics.cache_threshold = None").status == "ok"
+
+
+def test_the_last_peak_is_said_with_the_number_of_the_gpu(kernel: Kernel) -> None:
+    asked = "%config TitanMagics.forecast = True\n%config TitanMagics.min_seconds = 0\nx = gpu(10)"
+    assert kernel.run(asked).status == "ok"
+    for _ in range(2):
+        last = kernel.run("%%titan -q\ny = x.clone()\ndel y")
+    assert re.search(r"this cell last took a peak of .* 20\.0 MiB on GPU 0 \(\+10\.0 MiB\)\n", last.text)
+    done = "%config TitanMagics.forecast = False\n%config TitanMagics.min_seconds = 1\ndel x"
+    assert kernel.run(done).status == "ok"
 
 
 def test_idle_tensors_move_away_when_the_gpu_is_short_and_come_back_on_use(kernel: Kernel) -> None:

@@ -94,6 +94,26 @@ def test_failures_that_do_not_end_the_cell_keep_nothing(kernel: Kernel, name: st
     assert kernel.run(FITS).status == "ok"
 
 
+def test_functions_that_still_run_keep_what_they_hold(kernel: Kernel) -> None:
+    body = """
+from titan_nb.memory.reclaim import reclaim
+def main():
+    model = fill(10)
+    def evaluate(scale=2):
+        return (model.nbytes >> 20) * scale
+    try:
+        train()
+    except RuntimeError as error:
+        reclaim([error])
+    return evaluate()
+main()
+"""
+    before = _used(kernel)
+    ran = kernel.run(body)
+    assert (ran.status, ran.result) == ("ok", "20")
+    assert _used(kernel) == before
+
+
 def test_a_script_under_run(kernel: Kernel) -> None:
     (kernel.folder / "script.py").write_text("def main():\n    held = fill(10)\n    train()\nmain()\n")
     before = _used(kernel)

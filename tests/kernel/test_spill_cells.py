@@ -31,7 +31,7 @@ def kernel() -> Iterator[Kernel]:
 def test_a_tensor_makes_room_for_a_cell_and_is_there_again(kernel: Kernel) -> None:
     assert kernel.run("x = torch.ones(40 << 20, device='fakegpu'); alias = {'k': [x]}").status == "ok"
     spilled = kernel.run("%titan spill x")
-    assert spilled.text == "titan: 160 MiB to host memory (1 tensor)\n"
+    assert spilled.text == "titan: moved 160 MiB to host memory (1 tensor)\n"
     assert kernel.run("y = torch.zeros(50 << 20, device='fakegpu'); x.shape, x.device.type").status == "ok"
     full = kernel.run("x.sum()")
     assert full.reply["ename"] == "OutOfMemoryError"
@@ -43,7 +43,7 @@ def test_what_out_holds_and_a_traceback_shows_is_moved_to_disk_all_the_same(kern
     kernel.run("x = torch.arange(5000.0)")
     kernel.run("x")
     kernel.run("def f(a):\n    raise ValueError(a.shape)\nf(x)")
-    assert kernel.run("%titan spill x --disk").text == "titan: 19.5 KiB to disk (1 tensor)\n"
+    assert kernel.run("%titan spill x --disk").text == "titan: moved 19.5 KiB to disk (1 tensor)\n"
     assert kernel.run("Out[3] is x, type(x).__name__").result == "(True, 'SpilledTensor')"
     assert "x" in kernel.run("%titan spill").reports[0]["data"]["text/plain"]
     assert kernel.run("x.sum().item()").result == "12497500.0"

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from titan_nb.notebook.cells import Frame
+from titan_nb.notebook.reclaim import gpu_names
 from titan_nb.records import Report
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Expectations:
         frame.forecast_key = self._history.key(source, self._shell.user_ns)
         expected = self._history.expect(frame.forecast_key)
         if expected is not None:
+            for key, name in gpu_names().items():
+                expected = expected.replace(key, name)
             sys.stderr.write(f"titan: {expected}\n")
 
     def after_cell(self, frame: Frame, report: Report, min_seconds: float) -> None:

@@ -54,7 +54,8 @@ def free(session: Session, options: Any, holders: Holders | None = None) -> None
         elif deleted:
             forget_outputs(shell, lambda value: any(value is one for one in deleted))
         large = [one for one in deleted if type(one) not in _SHARED]
-        others = [name for name, value in _variables(shell).items() if any(value is one for one in large)]
+        variables = shell.user_ns
+        others = [name for name in _variables(shell) if any(variables[name] is one for one in large)]
         notes.extend(f"`{name}` is the same object, and stays" for name in others)
 
     # A half-done deletion would leave references that nobody finds again.
@@ -75,14 +76,13 @@ def _parts(done: Reclaimed, cache: bool, holders: Holders | None) -> list[str]:
     return parts if held is None else [*parts, held]
 
 
-def _variables(shell: Any) -> dict[str, object]:
-    """Return the user's own variables: what IPython has put into his namespace is none of them."""
+def _variables(shell: Any) -> list[str]:
+    """Return the names of the user's own variables: what IPython has put beside them is none of them.
+
+    Names alone, because the traceback of a refusal keeps what its frames hold.
+    """
     hidden = shell.user_ns_hidden
-    return {
-        name: value
-        for name, value in shell.user_ns.items()
-        if name not in hidden or hidden[name] is not value
-    }
+    return [name for name, value in shell.user_ns.items() if name not in hidden or hidden[name] is not value]
 
 
 def _check(shell: Any, names: Sequence[str]) -> None:

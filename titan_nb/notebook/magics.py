@@ -16,7 +16,7 @@ from titan_nb.budget import ACTIONS, Budget, grams_of, joules_of, money_of
 from titan_nb.errors import SettingsError, TitanError
 from titan_nb.ledger import DEFAULT_LIMIT
 from titan_nb.notebook import verbs
-from titan_nb.notebook.memory_options import CELL, limit_bytes, memory_arguments
+from titan_nb.notebook.memory_options import CELL, SESSION, joined_sizes, limit_bytes, memory_arguments
 from titan_nb.notebook.options import amount, budget_of, unquoted, variable_name
 from titan_nb.notebook.rewrite import unpacked
 from titan_nb.settings import AUTOCASTS, PROVIDERS, RECLAIMS, CarbonConfig, Settings
@@ -48,13 +48,14 @@ VERBS = (
     "dry-run",
 )
 
+_COUNTED = {"recall": "hit", "who": "row"}
 _LIMITS = ("max_energy", "max_carbon", "max_cost", "action")
 _NAMES = ("text", "other", "more")
 _CELL = frozenset({"output", "quiet", "chat", "zone", "label", "dry_run", *_LIMITS, *CELL})
 ALLOWED: dict[str, frozenset[str]] = {
     "track": _CELL,
     "dry-run": _CELL,
-    "on": CELL - {"autocast"},
+    "on": SESSION,
     "report": frozenset({"format", "output"}),
     "recall": frozenset({"text", "chat", "k", "output"}),
     "budget": frozenset({"off", *_LIMITS}),
@@ -121,7 +122,9 @@ class TitanMagics(Magics):
         None, allow_none=True, help="How much this process may hold on each GPU in a tracked cell: '8GiB'."
     ).tag(config=True)
     ram_limit = Unicode(
-        None, allow_none=True, help="How much memory of its own this process may hold meanwhile: '4GiB'."
+        None,
+        allow_none=True,
+        help="How much memory of its own this process may hold in a tracked cell: '4GiB'.",
     ).tag(config=True)
     reclaim = Enum(
         RECLAIMS,
@@ -261,12 +264,6 @@ class TitanMagics(Magics):
             self._plain = settings
         return settings
 
-    def change(self, options: Any) -> None:
-        """Make the options of `%titan on` hold for every cell."""
-        for name in ALLOWED["on"]:
-            if getattr(options, name) is not None:
-                setattr(self, name, getattr(options, name))
-
     def _limit(self, name: str, options: Any) -> int | None:
         return limit_bytes(getattr(options, name, None) or getattr(self, name))
 
@@ -302,7 +299,11 @@ class TitanMagics(Magics):
     @argument("more", nargs="*", help="Further names, for free and spill.")
     @memory_arguments
     @argument(
-        "-o", "--output", metavar="NAME", type=variable_name, help="Put the report (or the hits) into NAME."
+        "-o",
+        "--output",
+        metavar="NAME",
+        type=variable_name,
+        help="Put the report, hits or table into NAME.",
     )
     @argument("-q", "--quiet", action="store_true", help="Measure, and show nothing.")
     @argument(
@@ -339,7 +340,9 @@ class TitanMagics(Magics):
     )
     @argument("--off", action="store_true", help="Lift the session's budget.")
     @argument("--region", metavar="REGION", type=unquoted, help="Region of the zone, for audit.")
-    @argument("-k", type=int, metavar="K", help="How many hits recall shows; 5 by default.")
+    @argument(
+        "-k", type=int, metavar="K", help="How many hits recall shows, or rows who: 5 and 20 by default."
+    )
     @line_cell_magic
     def titan(self, line: str, cell: str | None = None) -> Any:
         """Measure what a cell costs: energy, carbon, memory and time.
@@ -365,12 +368,12 @@ class TitanMagics(Magics):
 
     def _parse(self, line: str) -> Any:
         try:
-            options = parse_argstring(self.titan, line)
+            options = parse_argstring(self.titan, joined_sizes(line))
         except ValueError as error:
             raise UsageError(f"{line.strip()}: {error}") from None  # an unbalanced quote
-        if options.verb is None:
+        if options.verb is None and not options.dry_run:
             raise UsageError(f"say what to do: %titan {' | '.join(VERBS)} (help: %titan?)")
-        allowed = ALLOWED.get(options.verb, frozenset())
+        allowed = ALLOWED.get(options.verb or "dry-run", frozenset())
         for name, value in vars(options).items():
             if name != "verb" and name not in allowed and value not in (None, False, []):
                 plain = {"text": repr(options.text), "other": repr(options.other), "k": "-k"}
@@ -379,7 +382,7 @@ class TitanMagics(Magics):
                 meant = f"; did you mean %titan {value}?" if value in VERBS else ""
                 raise UsageError(f"%titan {options.verb} takes no {shown}{meant} (help: %titan?)")
         if options.k is not None and options.k < 1:
-            raise UsageError(f"-k is {options.k}: ask for at least one hit")
+            raise UsageError(f"-k is {options.k}: ask for at least one {_COUNTED[options.verb]}")
         return options
 
     def _checked_settings(self, options: Any) -> Settings:

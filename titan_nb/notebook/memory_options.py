@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,12 +12,23 @@ from titan_nb.memory.sizes import bytes_of
 from titan_nb.notebook.options import amount
 from titan_nb.settings import AUTOCASTS, RECLAIMS
 
-__all__ = ["CELL", "limit_bytes", "memory_arguments"]
+__all__ = ["CELL", "SESSION", "joined_sizes", "limit_bytes", "memory_arguments"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 CELL = frozenset({"gpu_limit", "ram_limit", "autocast", "reclaim"})
 """Options of a cell, by their names in the namespace that argparse returns."""
+
+SESSION = CELL - {"autocast"}
+"""Those that `%titan on` takes as well."""
+
+
+_TWO_WORDS = re.compile(r"(--(?:gpu|ram)-limit[ \t=]+[0-9][0-9.]*)[ \t]+([KMGTPkmgtp]?i?[Bb])(?!\S)")
+
+
+def joined_sizes(line: str) -> str:
+    """Return the line of a magic with ``--ram-limit 8 GiB``, as one writes it, in the one word it needs."""
+    return _TWO_WORDS.sub(r"\1\2", line)
 
 
 def limit_bytes(text: str | None) -> int | None:

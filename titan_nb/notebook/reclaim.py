@@ -6,14 +6,15 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from titan_nb.errors import ResourceError
 from titan_nb.memory.accelerator import accelerator
 from titan_nb.memory.reclaim import Reclaimed, reclaim
-from titan_nb.memory.shortage import find_shortage, sticky
+from titan_nb.memory.shortage import find_shortage, message_of, sticky
 from titan_nb.units import byte_size
 
-__all__ = ["FailedCells", "Holders", "freed_text", "held_text", "returned_text"]
+__all__ = ["FailedCells", "Holders", "freed_text", "gpu_names", "held_text", "returned_text", "short_of_ram"]
 
 Holders = Callable[[], Iterable[tuple[str, int]]]
 """Returns names, and how many bytes each holds."""
@@ -41,7 +42,13 @@ class FailedCells:
         # Cells of subshells may end at the same time, and each would count what the other gave back.
         self._lock = threading.Lock()
 
-    def after_cell(self, result: Any, policy: str = "oom", holders: Holders | None = None) -> str | None:
+    def after_cell(
+        self,
+        result: Any,
+        policy: str = "oom",
+        holders: Holders | None = None,
+        ram_holders: Holders | None = None,
+    ) -> str | None:
         """Give back what a cell that has just failed holds; return one line about it, None as a rule.
 
         To be called under a `Shield`, after IPython has shown the traceback.
@@ -51,6 +58,7 @@ class FailedCells:
             policy: ``oom`` for errors that mean that memory was short, ``errors`` for all errors and
                 interrupts, ``never``.
             holders: Who holds what is left.
+            ram_holders: Who holds what is left of the host's memory, where it was that which was short.
         """
         errors = self._new_errors(result)
         if not errors:
@@ -68,7 +76,11 @@ class FailedCells:
             roots += [getattr(sys, "last_traceback", None)]
         with self._lock:
             done = reclaim(roots)
-        freed, held = freed_text(done), held_text(done, holders)
+        freed = freed_text(done)
+        if ram_holders is not None and short and all(map(short_of_ram, short)):
+            held = _most_text(_largest(ram_holders))  # what is on the GPUs was not the matter
+        else:
+            held = held_text(done, holders)
         if not short and freed is None:
             return None
         return "; ".join(part for part in (freed or "nothing to free", held, LOST) if part is not None)
@@ -137,22 +149,46 @@ def held_text(done: Reclaimed, holders: Holders | None = None) -> str | None:
     parts = [
         f"{byte_size(done.held_bytes[key])} on {name}" for key, name in names.items() if done.held_bytes[key]
     ]
+    by_name = _largest(holders)
+    if not parts:
+        return _most_text(by_name)
+    return f"still in use: {' and '.join(parts)}" + (f" ({by_name})" if by_name else "")
+
+
+def short_of_ram(error: BaseException) -> bool:
+    """Say whether it was the host's memory that ran out, or was limited, and not a GPU's."""
+    shortage = find_shortage(error)
+    if shortage is None:
+        return True  # only a limit of RAM interrupts
+    kind = type(shortage)
+    if issubclass(kind, ResourceError):
+        return cast("ResourceError", shortage).device == "cpu"
+    return issubclass(kind, MemoryError) or "DefaultCPUAllocator" in message_of(shortage)
+
+
+def _most_text(by_name: str) -> str | None:
+    return f"the most is held by {by_name}" if by_name else None
+
+
+def _largest(holders: Holders | None) -> str:
+    """Return the names that hold the most, as a text; empty where there are none."""
     largest: list[tuple[str, int]] = []
     if holders is not None:
         # It looks at all that the user has; its failure is no reason to say nothing.
         with contextlib.suppress(Exception):
             largest = sorted(holders(), key=lambda one: -one[1])[:_SHOWN_HOLDERS]
-    by_name = ", ".join(f"`{name}` {byte_size(count)}" for name, count in largest)
-    if not parts:
-        return f"the most is held by {by_name}" if by_name else None
-    return f"still in use: {' and '.join(parts)}" + (f" ({by_name})" if by_name else "")
+    return ", ".join(f"`{name}` {byte_size(count)}" for name, count in largest)
 
 
 def _names(held: Mapping[str, int]) -> dict[str, str]:
-    """Return what each GPU is called in a line for the user, whose code numbers them."""
+    names = gpu_names()
+    return {key: names.get(key, "the GPU") for key in held}
+
+
+def gpu_names() -> dict[str, str]:
+    """Return what each GPU in use is called in a line for the user, by device key: his code numbers them."""
     gpu = accelerator()
-    numbers = {} if gpu is None else {key: index for index, key in gpu.keys().items()}
-    return {key: f"GPU {numbers[key]}" if key in numbers else "the GPU" for key in held}
+    return {} if gpu is None else {key: f"GPU {index}" for index, key in gpu.keys().items()}
 
 
 def _last_error() -> BaseException | None:

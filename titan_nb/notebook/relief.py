@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from titan_nb.memory.accelerator import accelerator
 from titan_nb.memory.cache_threshold import maybe_empty
-from titan_nb.notebook.reclaim import FailedCells
+from titan_nb.notebook.reclaim import FailedCells, short_of_ram
 from titan_nb.tracker import Run
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ class Relief:
         from titan_nb.notebook.who import holders
 
         return holders(self._shell)
+
+    def ram_holders(self) -> list[tuple[str, int]]:
+        """Return who holds memory of the host, the largest first."""
+        from titan_nb.notebook.who import holders
+
+        return holders(self._shell, of_ram=True)
 
     def spill_idle(self, frame: Frame, idle_cells: int | None) -> str | None:
         """Move what the coming cell does not seem to need off a GPU that is short of memory.
@@ -68,12 +74,13 @@ class Relief:
             run: The cell's window, if it has one; its limits are lifted already.
             policy: After which failures memory is given back, one of `titan_nb.settings.RECLAIMS`.
         """
-        returned = self.failed_cells.after_cell(result, policy, self.holders)
+        returned = self.failed_cells.after_cell(result, policy, self.holders, self.ram_holders)
         error = getattr(result, "error_in_exec", None)
         met = None
         if run is not None and run.limit is not None and error is not None:
+            holders = self.ram_holders if short_of_ram(error) else self.holders
             # Who holds what is said once.
-            met = run.limit.explain(error, None if returned else self.holders)
+            met = run.limit.explain(error, None if returned else holders)
         return "; ".join(part for part in (met, returned) if part) or None
 
     def between_cells(self, cache_threshold: float | None) -> None:

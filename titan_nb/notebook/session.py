@@ -97,22 +97,22 @@ class Session:
             self._loading = False
             if self._interrupted in self.shell.ast_transformers:
                 self.shell.ast_transformers.remove(self._interrupted)
-            closed = None
+            left = closed = None
             try:
                 left = self.cells.leave(result)
                 if left is not None:
                     closed = self._close(*left, result)
             except BaseException as error:
                 self.warn("the report of this cell is lost", error)
-        if closed is None:
+        if left is None:
             return
-        run, frame, ended = closed
-        if run.settings.chat is not None:
+        if closed is not None and closed[0].settings.chat is not None:
             # Outside the shield: the encoder is the user's code, and may be interrupted.
-            run.chat = remember.store(run, ended, self.warn)
+            closed[0].chat = remember.store(closed[0], closed[2], self.warn)
         with Shield():
             try:
-                self._finish(run, frame, ended)
+                if closed is not None:
+                    self._finish(*closed)
             except BaseException as error:
                 self.warn("the report of this cell is lost", error)
             try:
@@ -154,10 +154,14 @@ class Session:
     def switch(self, on: bool) -> None:
         """Measure every cell from now on, beginning with this one, or none, ending with this one."""
         frame = self.cells.current()
-        if on and frame is not None and frame.run is None:
+        if on and frame is not None:
             # First, so that settings that cannot be used are an error here and not a warning at every cell.
-            self._begin(frame, self.magics.settings(), asked=True)
-            self.budgets.watch(frame)
+            settings = self.magics.settings()
+            if frame.run is None:
+                self._begin(frame, settings, asked=True)
+                self.budgets.watch(frame)
+            elif not frame.explicit:
+                frame.run.change(settings, self._interrupt(settings))
         self.always = on
         if frame is None:
             return

@@ -37,6 +37,8 @@ def spill(session: Session, options: Any) -> None:
         if options.disk:
             raise UsageError("%titan spill --back brings tensors to where they were: leave --disk out")
         _say(_back(spilling.restore(chosen) if options.names else spilling.restore()))
+    elif not options.names and options.disk:
+        raise UsageError("say what to move to disk: %titan spill NAME... --disk")
     elif not options.names:
         _list(session)
     else:
@@ -69,11 +71,13 @@ def _list(session: Session) -> None:
 
 
 def _line(done: spilling.Spilled, where: str) -> str:
-    if not done.moved and not done.refused:
+    # Of a model's optimizer there is a tensor of one number for each parameter.
+    refused = [one for one in done.refused if not 0 < one.size_bytes < mmap.PAGESIZE]
+    if not done.moved and not refused:
         return "nothing to spill: no tensor of a page or more that is not spilled already"
-    parts = [moved_text(done.moved, f"to {where}") if done.moved else "nothing moved"]
+    parts = [f"moved {moved_text(done.moved, f'to {where}')}" if done.moved else "nothing moved"]
     by_reason: dict[str, list[str]] = {}
-    for one in done.refused:
+    for one in refused:
         by_reason.setdefault(one.reason, []).append(one.name)
     parts += [f"{_names(names)}: {reason}" for reason, names in by_reason.items()]
     return "; ".join(parts)

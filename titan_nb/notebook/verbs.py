@@ -13,6 +13,7 @@ from IPython.core.error import UsageError
 import titan_nb
 from titan_nb import units
 from titan_nb.notebook import verdicts
+from titan_nb.notebook.memory_options import SESSION
 from titan_nb.views import html, table, text, widgets
 from titan_nb.views.bundle import table_bundle
 from titan_nb.views.grid import grid_bundle
@@ -39,8 +40,17 @@ FORMATS: dict[str, Callable[[Sequence[Report], Sequence[Gap], Totals | None], st
 
 def on(session: Session, options: Any) -> None:
     """Measure every cell from now on, this one included, under the limits that are given."""
-    session.magics.change(options)
-    session.switch(on=True)
+    magics = session.magics
+    given = {name: getattr(options, name) for name in SESSION if getattr(options, name) is not None}
+    before = {name: getattr(magics, name) for name in given}
+    try:
+        for name, value in given.items():
+            setattr(magics, name, value)
+        session.switch(on=True)
+    except BaseException:  # What is refused must not be refused again at every cell.
+        for name, value in before.items():
+            setattr(magics, name, value)
+        raise
 
 
 def off(session: Session, options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from titan_nb.records import Energy, Report
 from titan_nb.units import byte_size, grams, seconds
 from titan_nb.views.devices import device_name
+from titan_nb.views.devices import kind as device_kind
 from titan_nb.views.figures import cost_figure, energy_figure, idle_figure
 from titan_nb.views.plain import plain
 
@@ -74,7 +75,8 @@ def kept_line(report: Report) -> str:
     """Return what the cell left behind, by name; empty where nothing was found."""
     kept = report.memory.kept
     shown = [
-        f"{plain(one.name, 60)} {byte_size(one.size_bytes)} ({device_name(one.device)})"
+        f"{plain(one.name, 60)} {byte_size(one.size_bytes)} "
+        f"{'of RAM' if device_kind(one.device) == 'RAM' else f'on {device_name(one.device)}'}"
         for one in kept[:_NAMES]
     ]
     more = f" and {len(kept) - _NAMES} more" if len(kept) > _NAMES else ""

@@ -79,6 +79,8 @@ def grid_bundle(
 ) -> dict[str, Any]:
     """Return a titled table as JSON, HTML and text, by MIME type; columns of figures are set flush right.
 
+    A column of figures may have gaps.
+
     Args:
         title: Stands above the table.
         header: The titles of the columns.
@@ -89,7 +91,7 @@ def grid_bundle(
     right = {
         name
         for name, column in zip(header, zip(*texts, strict=True), strict=False)
-        if all(map(_FIGURE.match, column))
+        if any(column) and all(not cell or _FIGURE.match(cell) for cell in column)
     }
     if texts:
         text = f"{plain(title)}\n\n{grid_text(header, texts, right=right)}"

@@ -128,6 +128,14 @@ def test_what_cannot_be_freed_frees_nothing(
     assert "a" in session.shell.user_ns
 
 
+def test_the_traceback_of_a_refusal_keeps_no_variable_alive(session: Any, device: Device) -> None:
+    with pytest.raises(UsageError) as kept:
+        free(session, options("nobody"))
+    free(session, options("a"))
+    assert device.used[0] == 25 * MIB
+    assert kept.value.__traceback__ is not None
+
+
 def test_an_underscore_of_the_users_own_is_a_variable(session: Any, device: Device) -> None:
     session.shell.run_cell("_ = Block(device, 3 << 20)")
     free(session, options("_"))

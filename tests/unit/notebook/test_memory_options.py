@@ -45,6 +45,11 @@ def test_a_cell_runs_under_its_limit_and_no_longer(titan: InteractiveShell) -> N
     assert report.shortage is None
 
 
+def test_a_size_may_be_written_as_number_and_unit(titan: InteractiveShell) -> None:
+    run(titan, "%%titan -q -o r --ram-limit 64 GiB --label '--ram-limit'\npass")
+    assert "RAM limit 64.0 GiB: " in str(titan.user_ns["r"].notes)
+
+
 def test_on_takes_limits_for_every_cell(titan: InteractiveShell) -> None:
     before = soft_limit()
     run(titan, "%titan on --ram-limit 64GiB --reclaim never")
@@ -59,12 +64,33 @@ def test_on_takes_limits_for_every_cell(titan: InteractiveShell) -> None:
     assert titan.user_ns["seen"] == before
 
 
+@pytest.mark.parametrize("already_on", [False, True])
+def test_on_with_a_limit_that_is_refused_changes_nothing(
+    titan: InteractiveShell, capsys: pytest.CaptureFixture[str], already_on: bool
+) -> None:
+    run(titan, "%titan on --ram-limit 64GiB" if already_on else "pass")
+    before = magics(titan).ram_limit
+    refused = titan.run_cell("%titan on --ram-limit 1MiB --reclaim never")
+    assert type(refused.error_in_exec).__name__ == "UsageError"
+    assert "a RAM limit of 1.0 MiB is below" in capsys.readouterr().err
+    assert (magics(titan).ram_limit, magics(titan).reclaim) == (before, "oom")
+    run(titan, "%%titan -q -o r\nx = 1")
+    assert titan.user_ns["r"].shortage is None
+
+
+def test_on_again_limits_the_cell_it_stands_in(titan: InteractiveShell) -> None:
+    run(titan, "%titan on")
+    before = soft_limit()
+    run(titan, f"%titan on --ram-limit 64GiB\n{LOOK}")
+    assert titan.user_ns["seen"] != before
+    run(titan, f"%%titan -q --ram-limit off\n%titan on --ram-limit 32GiB\n{LOOK}")
+    assert titan.user_ns["seen"] == before, "what a cell asks for itself goes before"
+
+
 def test_a_limit_of_the_session_that_is_passed_already_does_not_keep_cells_out(
     titan: InteractiveShell,
 ) -> None:
-    refused = titan.run_cell("%titan on --ram-limit 1MiB")
-    assert type(refused.error_in_exec).__name__ == "UsageError"
-    run(titan, "%titan on --ram-limit off")
+    run(titan, "%titan on")
     magics(titan).ram_limit = "1MiB"
     for _ in range(2):
         (display,) = shown(titan, "x = 6 * 7")
@@ -88,12 +114,17 @@ def test_a_running_window_takes_the_limit_of_its_cell(titan: InteractiveShell) -
     ("cell", "message"),
     [
         ("%%titan --ram-limit 8Gb\nx = 1", "8Gb"),
+        ("%%titan --ram-limit 8 Gb\nx = 1", "cannot use '8Gb': a small b means bits"),
+        ("%titan on --gpu-limit 8 Gb", "cannot use '8Gb': a small b means bits"),
         ("%%titan --gpu-limit -1\nx = 1", "-1|expected one argument"),
         ("%%titan --ram-limit 1e99\nx = 1", "1e99"),
         ("%%titan --ram-limit 1MiB\nx = 1", "a RAM limit of 1.0 MiB is below"),
         ("%%titan --autocast fp8\nx = 1", "invalid choice: 'fp8'"),
         ("%titan track --dry-run", "put --dry-run on the line of %%titan"),
         ("%titan dry-run", "put --dry-run on the line of %%titan"),
+        ("%titan --dry-run", "put --dry-run on the line of %%titan"),
+        ("%titan who -k 0", "-k is 0: ask for at least one row"),
+        ("%titan spill --disk", "say what to move to disk"),
         ("%titan free", "say what to free"),
         ("%titan free nobody", "there is no variable nobody"),
         ("%titan who --out", "%titan who takes no --out"),

@@ -18,7 +18,7 @@ from tests.unit.memory.blocks import Block, Device
 from tests.unit.notebook.gpus import counting_gpu
 from titan_nb.memory.reclaim import Reclaimed
 from titan_nb.notebook import reclaim as notebook
-from titan_nb.notebook.reclaim import FailedCells, freed_text, held_text, returned_text
+from titan_nb.notebook.reclaim import FailedCells, freed_text, held_text, returned_text, short_of_ram
 
 MIB = 1 << 20
 DEFINE = """\
@@ -72,6 +72,31 @@ def test_what_is_left_and_who_holds_it(
     line = failed_cells.after_cell(shell.run_cell("fail()"), holders=lambda: holders)
     held = "still in use: 12.0 MiB on GPU 0 (`mine` 12.0 MiB, `b` 3.0 MiB, `c` 2.0 MiB)"
     assert line == f"freed 240 MiB on GPU 0; {held}; {LOST}"
+
+
+@pytest.mark.parametrize(
+    ("error", "of_ram"),
+    [
+        ("MemoryError()", True),
+        ("RuntimeError('DefaultCPUAllocator: cannot allocate')", True),
+        ("ResourceError('short', requested_bytes=1, available_bytes=None, device='cpu')", True),
+        ("ResourceError('short', requested_bytes=1, available_bytes=None, device='cuda:0')", False),
+        ("RuntimeError('CUDA out of memory')", False),
+    ],
+)
+def test_who_holds_what_is_said_of_the_memory_that_was_short(
+    shell: InteractiveShell, failed_cells: FailedCells, error: str, of_ram: bool
+) -> None:
+    shell.run_cell("from titan_nb import ResourceError\nmine = Block(device, 12 << 20)")
+    failed = shell.run_cell(f"raise {error}")
+    line = failed_cells.after_cell(
+        failed, holders=lambda: [("mine", 12 * MIB)], ram_holders=lambda: [("df", 9 * MIB)]
+    )
+    held = "still in use: 12.0 MiB on GPU 0 (`mine` 12.0 MiB)"
+    if of_ram:
+        held = "the most is held by `df` 9.0 MiB"
+    assert line == f"nothing to free; {held}; {LOST}"
+    assert short_of_ram(KeyboardInterrupt())
 
 
 def test_a_failing_search_for_holders_costs_only_the_names(

@@ -34,7 +34,7 @@ def test_it_moves_lists_and_brings_back(capsys: pytest.CaptureFixture[str]) -> N
     view = variables["model"].bias.detach()
     said = _say(capsys, variables, "x", "model", disk=True)
     assert said == (
-        "titan: 4.8 MiB to disk (2 tensors); "
+        "titan: moved 4.8 MiB to disk (2 tensors); "
         "model.bias stays: a view, NumPy or another tensor shares its memory\n"
     )
     assert is_handle(variables["x"])
@@ -58,6 +58,8 @@ def test_what_stays_is_said_with_the_reason(capsys: pytest.CaptureFixture[str]) 
         "it is in host memory already (--disk moves it to disk)\n"
     )
     variables["tiny"] = torch.ones(3)
+    assert _say(capsys, variables, "tiny").startswith("titan: nothing to spill")
+    assert "tiny" not in _say(capsys, variables, "x", "tiny")
     assert _say(capsys, variables, "tiny", disk=True).startswith("titan: nothing to spill")
 
 
@@ -66,6 +68,8 @@ def test_a_name_that_is_none_is_an_error(capsys: pytest.CaptureFixture[str]) -> 
         _say(capsys, {"model": 1}, "modle")
     with pytest.raises(UsageError, match=r"no variable 'q'$"):
         _say(capsys, {"model": 1}, "q")
+    with pytest.raises(UsageError, match="say what to move to disk"):
+        _say(capsys, {}, disk=True)
     with pytest.raises(UsageError, match="leave --disk out"):
         _say(capsys, {}, back=True, disk=True)
 

@@ -61,7 +61,7 @@ def test_the_comparison_can_be_kept(titan: InteractiveShell) -> None:
     [
         ("%titan compare", "say what to compare"),
         ("%titan compare a", "say what to compare"),
-        ("%titan compare a b c", "unrecognized arguments: c"),
+        ("%titan compare a b c", "takes no 'c'"),
         ("%titan compare 9999999 a", "there is no report 9999999 in the session"),
         ("%titan compare a nothing", "nothing is neither the number or the label of a report"),
         ("%titan recall a b", "%titan recall takes no 'b'"),

@@ -43,7 +43,9 @@ def test_the_table_says_what_has_no_name_and_what_was_left_out(
     titan: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = tuple(Row(f"x{i}", "variable", RAM, (50 - i) * MIB, MIB) for i in range(30))
-    monkeypatch.setattr(module, "owners", lambda **_: found(ROWS + many, "the list `huge`, of 1,000,000"))
+    monkeypatch.setattr(
+        module, "owners", lambda **_: found(ROWS + many, "stopped after 250 ms: not to the end of huge")
+    )
     (display,) = shown(titan, "%titan who")
     lines = display.data["text/plain"].splitlines()
     assert lines[0] == "Memory by name: GPU 8f3a1c2d 240 MiB of 245 MiB allocated, RAM (this process) 300 MiB"
@@ -52,7 +54,7 @@ def test_the_table_says_what_has_no_name_and_what_was_left_out(
     assert len([line for line in lines if line.startswith("x")]) == 18
     assert lines[-2:] == [
         "- 13 smaller ones are left out; -k 33 shows them",
-        "- stopped at: the list `huge`, of 1,000,000",
+        "- stopped after 250 ms: not to the end of huge",
     ]
     (display,) = shown(titan, "%titan who -k 33")
     assert "no Python name  no name" in display.data["text/plain"]
@@ -63,8 +65,50 @@ def test_the_holders_are_those_of_the_gpu_if_one_is_in_use(
 ) -> None:
     monkeypatch.setattr(module, "owners", lambda **_: found())
     assert module.holders(titan) == [("model", 240 * MIB)]
+    assert module.holders(titan, of_ram=True) == [("df", 300 * MIB)]
     monkeypatch.setattr(module, "owners", lambda **_: found(ROWS[1:]))
     assert module.holders(titan) == [("df", 300 * MIB)]
+    optimizer = (
+        Row("model", "parameter", GPU, 6 * MIB, 0, ("opt",)),
+        Row("opt", "optimizer state", GPU, 5 * MIB, 5 * MIB),
+        Row("opt", "parameter", GPU, 4 * MIB, 0, ("model",)),
+    )
+    monkeypatch.setattr(module, "owners", lambda **_: found(optimizer))
+    assert module.holders(titan) == [("opt", 9 * MIB), ("model", 6 * MIB)], "each name stands there once"
+    assert module.holders(titan, of_ram=True) == []
+
+
+def test_a_failed_cell_is_named_with_the_variable_that_holds_the_most(
+    titan: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(name: str, size_bytes: int) -> Row:
+        return Row(name, "failed cell", GPU, size_bytes, size_bytes)
+
+    blocks = tuple(failed(f"failed cell 12 -> forward() -> {name}", MIB) for name in ("attn", "mask"))
+    blocks += (failed("failed cell 1 -> other", MIB),)
+    names = (failed("failed cell 12", 2 * MIB), failed("failed cell 1", MIB), failed("failed cell 3", MIB))
+    monkeypatch.setattr(module, "owners", lambda **_: Owners(names, blocks, {}))
+    (display,) = shown(titan, "%titan who")
+    lines = display.data["text/plain"].splitlines()[4:]
+    assert [line.split("  ")[0] for line in lines] == [
+        "failed cell 12 -> forward() -> attn and 1 more",
+        "failed cell 1 -> other",
+        "failed cell 3",
+    ]
+
+
+def test_a_gpu_of_this_process_has_the_number_that_code_gives_it(
+    titan: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "owners", lambda **_: found())
+    monkeypatch.setattr(module, "gpu_names", lambda: {GPU: "GPU 1"})
+    monkeypatch.setattr(module, "neighbours", lambda: [Neighbour(GPU, 12, "python", 3 * MIB)])
+    (display,) = shown(titan, "%titan who")
+    text = display.data["text/plain"]
+    assert text.startswith("Memory by name: GPU 1 240 MiB of 245 MiB allocated")
+    assert "- GPU 1: 3.0 MiB is held by another process, python (pid 12)" in text
+    assert text.count("GPU 1") == 4
+    assert "8f3a1c2d" not in text
     assert room.owners is not module.owners
 
 

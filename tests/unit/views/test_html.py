@@ -271,6 +271,19 @@ def test_grid_bundle_sets_figures_flush_right() -> None:
     assert [cell.text for cell in page.find_all("td") if not cell.attrs] == ["3", "12"]
 
 
+def test_a_column_of_figures_may_have_gaps_but_one_of_gaps_alone_has_no_figures() -> None:
+    bundle = grid_bundle(
+        "Chats", ("chat", "rows", "note"), [("demo", "3", ""), ("other", "", ""), ("x", "12", "")]
+    )
+    assert bundle["text/plain"].splitlines()[2:] == [
+        "chat   rows  note",
+        "─────  ────  ────",
+        "demo      3",
+        "other",
+        "x        12",
+    ]
+
+
 def test_empty_grid_bundle_says_so() -> None:
     bundle = grid_bundle("Chats", ("chat", "rows"), [])
     assert bundle["text/plain"] == "Chats: nothing to show."

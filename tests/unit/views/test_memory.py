@@ -47,11 +47,11 @@ def test_cache_and_others_have_columns_where_they_are_known(make: Make) -> None:
         ((), ""),
         (
             (Kept("model.fc", GPU, 3 * MIB), Kept("df", RAM, MIB)),
-            "left behind: model.fc 3.0 MiB (GPU 8f3a1c2d), df 1.0 MiB (RAM (this process))",
+            "left behind: model.fc 3.0 MiB on GPU 8f3a1c2d, df 1.0 MiB of RAM",
         ),
         (
             tuple(Kept(f"x{i}", GPU, MIB) for i in range(7)),
-            "left behind: " + ", ".join(f"x{i} 1.0 MiB (GPU 8f3a1c2d)" for i in range(5)) + " and 2 more",
+            "left behind: " + ", ".join(f"x{i} 1.0 MiB on GPU 8f3a1c2d" for i in range(5)) + " and 2 more",
         ),
     ],
 )
