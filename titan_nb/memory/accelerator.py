@@ -6,6 +6,7 @@ user: until he has imported torch and used a GPU, there is no accelerator here.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -171,7 +172,10 @@ class Accelerator:
     def fraction(self, index: int) -> float | None:
         """Return the fraction of the device that this process may reserve; None where nobody keeps one."""
         ask = getattr(self._module, "get_per_process_memory_fraction", None)
-        return None if ask is None else float(ask(index))
+        if ask is None:
+            return None
+        with self._current(index):
+            return float(ask(index))
 
     def set_fraction(self, fraction: float, index: int) -> None:
         """Let this process reserve at most ``fraction`` of one device.
@@ -182,15 +186,25 @@ class Accelerator:
         change = getattr(self._module, "set_per_process_memory_fraction", None)
         if change is None:
             raise RuntimeError(f"the {self.source} cannot be limited")
-        if self.has_peaks:
-            change(fraction, index)
-        else:
+        if not self.has_peaks:
             change(fraction)  # There is one device only.
+            return
+        with self._current(index):
+            change(fraction, index)
 
     def current_index(self) -> int:
         """Return the index of the device on which new tensors are made."""
         ask = getattr(self._module, "current_device", None)
         return 0 if ask is None else int(ask())
+
+    def _current(self, index: int) -> contextlib.AbstractContextManager[Any]:
+        """Make one device current for a while, if it is in use.
+
+        torch's CUDA allocator sets a fraction after making the device current, and leaves it so; a fraction
+        that is read is one of the memory of whichever device is current.
+        """
+        switch = getattr(self._module, "device", None)
+        return switch(index) if switch is not None and self._in_use(index) else contextlib.nullcontext()
 
     def _in_use(self, index: int) -> bool:
         has_context = getattr(getattr(_torch(), "_C", None), f"_{self.kind}_hasPrimaryContext", None)

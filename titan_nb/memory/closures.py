@@ -26,7 +26,11 @@ def empty_closures(frames: Iterable[FrameType]) -> int:
     Args:
         frames: Frames that have finished and whose variables are gone.
     """
-    frames = list(frames)
+    # Before 3.11 `frames` may hold some that run, whose functions are in use.
+    return _empty(list(frames)) if sys.version_info >= (3, 11) else 0
+
+
+def _empty(frames: list[FrameType]) -> int:
     nodes = _reachable([one for one in gc.get_referents(*frames) if type(one) is FunctionType])
     kept = _kept_by_others(nodes, frames)
     emptied = 0

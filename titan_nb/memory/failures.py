@@ -46,7 +46,8 @@ def finished_frames(roots: Iterable[object]) -> list[FrameType]:
 
     Those are the frames of the tracebacks, of the exceptions that `exceptions_in` finds, and the frames that
     called them. Left out are frames that run and generators and coroutines that wait: they are still in use,
-    and to clear one of those would run its ``finally``.
+    and to clear one of those would run its ``finally``. Python 3.10 does not tell which functions run, so
+    there they are among the frames; `forget_variables` passes over them.
 
     Args:
         roots: Exceptions and tracebacks; anything else is passed over.
@@ -104,6 +105,7 @@ def _is_finished(frame: FrameType) -> bool:
     if not frame.f_code.co_flags & _RESUMABLE:
         return True  # Or it runs, and clear() refuses.
     owners = (GeneratorType, CoroutineType, AsyncGeneratorType)
-    waits = any(type(one) in owners for one in gc.get_referrers(frame))
+    # Not `in`: the class of anything that refers to the frame might have an `__eq__` of its own.
+    waits = any(type(one) is owner for one in gc.get_referrers(frame) for owner in owners)
     # The collector does not see objects that were frozen.
     return not waits and not gc.get_freeze_count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ class Limit:
     def __init__(self, gpu: GpuLimit | None, ram: RamLimit | None) -> None:
         self._gpu = gpu
         self._ram = ram
+        self._pid = os.getpid()
 
     @classmethod
     def open(
@@ -70,7 +72,12 @@ class Limit:
         return "; ".join(part.mechanism for part in (self._gpu, self._ram) if part is not None)
 
     def close(self) -> str | None:
-        """End the limits; return what could not be put back, or None. A second time does nothing."""
+        """End the limits; return what could not be put back, or None. A second time does nothing.
+
+        In a forked child neither does the first: the limits and the locks are the parent's.
+        """
+        if os.getpid() != self._pid:
+            return None
         failed = [part.close() for part in (self._ram, self._gpu) if part is not None]
         return "; ".join(filter(None, failed)) or None
 
@@ -94,8 +101,8 @@ class Limit:
     def _met(self, error: BaseException) -> str | None:
         ram = self._ram
         if ram is not None and ram.interrupted_at_bytes is not None:
-            passed = byte_size(ram.interrupted_at_bytes)
-            return f"interrupted with {passed} held, under a RAM limit of {byte_size(ram.limit_bytes)}"
+            passed, limit = byte_size(ram.interrupted_at_bytes), byte_size(ram.limit_bytes)
+            return f"interrupted with {passed} held or reserved, under a RAM limit of {limit}"
         shortage = find_shortage(error)
         if shortage is not None and not _of_the_host(shortage):
             gpu = self._gpu

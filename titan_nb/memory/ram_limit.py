@@ -41,10 +41,11 @@ class RamLimit:
     """While it is open, this process holds at most so many bytes of memory of its own, in total.
 
     Not its own is what it shares with files: libraries and memory-mapped data. Nor is memory counted that
-    was reserved before and not used yet. Code that takes more in small steps is interrupted. On Linux the
-    kernel also refuses what would pass the limit by more than `HEAD_ROOM_BYTES` (RLIMIT_DATA), so that the
-    code that asked gets its own error, such as `MemoryError`. That limit is the process's: other threads are
-    under it as well, and child processes that start meanwhile inherit it for themselves.
+    was reserved before and not used yet; what is reserved meanwhile is, such as 8 MiB for the stack of each
+    new thread, because the kernel counts it as well. Code that takes more in small steps is interrupted. On
+    Linux the kernel also refuses what would pass the limit by more than `HEAD_ROOM_BYTES` (RLIMIT_DATA), so
+    that the code that asked gets its own error, such as `MemoryError`. That limit is the process's: other
+    threads are under it as well, and child processes that start meanwhile inherit it for themselves.
 
     Args:
         limit_bytes: The most that this process may hold.
@@ -125,7 +126,7 @@ class RamLimit:
     def _lower(self, own: _Own) -> None:
         """Set the limit, unless the kernel does not keep to it."""
         room = max(0, self.limit_bytes - own.held_bytes) + HEAD_ROOM_BYTES
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, OverflowError):
             hold = self._ceiling.lower(own.data_bytes + room)
             if _refused(room + HEAD_ROOM_BYTES):
                 self._hold = hold
@@ -169,7 +170,7 @@ def _refused(size_bytes: int) -> bool:
     """Say whether the kernel refuses memory of that size; sandboxes may take a limit and not keep to it."""
     try:
         mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
-    except OSError:
+    except (OSError, OverflowError):
         return True
     return False
 

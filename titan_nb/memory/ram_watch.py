@@ -61,6 +61,8 @@ class RamWatch:
         held_bytes = None if interrupt is None else self._read()
         if interrupt is None or held_bytes is None or held_bytes <= self._limit_bytes:
             return
+        self.interrupted_at_bytes = held_bytes  # First, for the cell may end before the call does.
         if interrupt():
-            self.interrupted_at_bytes = held_bytes
             self._interrupt = None
+        else:
+            self.interrupted_at_bytes = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from titan_nb.memory.accelerator import Accelerator, accelerator
 from titan_nb.memory.closures import empty_closures
@@ -78,6 +79,9 @@ def reclaim(
         gc.collect()
     if caches:
         _empty_caches(gpu)
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
     after = _levels(gpu)
     both = before.keys() & after.keys()
     return Reclaimed(
@@ -139,6 +143,17 @@ def _levels(gpu: Accelerator | None) -> dict[str, _Level]:
             for index, key in gpu.keys().items():
                 levels[key] = _Level(gpu.allocated_bytes(index), gpu.reserved_bytes(index))
     return levels
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    """Return the function that gives free memory inside the heap back to the system; only glibc has it."""
+    import ctypes
+
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
 
 
 def _empty_caches(gpu: Accelerator | None) -> None:

@@ -40,7 +40,8 @@ class FailedCells:
         # An id and no reference: the user may clean up himself, and nothing must be kept behind his back.
         self._seen: int | None = None
         # Cells of subshells may end at the same time, and each would count what the other gave back.
-        self._lock = threading.Lock()
+        # Reentrant: a finaliser that runs meanwhile may run a cell that fails.
+        self._lock = threading.RLock()
 
     def after_cell(
         self,

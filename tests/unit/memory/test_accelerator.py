@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -156,6 +158,42 @@ def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         ("set_per_process_memory_fraction", 0.25, 1),
         ("empty_cache",),
     ]
+
+
+def test_the_users_device_stays_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch sets and tells the fraction of the current device, and makes the one it sets current for good."""
+    current, totals, allowed = [0], (80, 40), [80, 40]
+
+    @contextlib.contextmanager
+    def device(index: int) -> Iterator[None]:
+        before, current[0] = current[0], index
+        yield
+        current[0] = before
+
+    def change(fraction: float, index: int) -> None:
+        current[0] = index
+        allowed[index] = round(fraction * totals[index])
+
+    module = Module(
+        memory_stats_as_nested_dict=STATISTICS,
+        set_per_process_memory_fraction=change,
+        get_per_process_memory_fraction=lambda index: allowed[index] / totals[current[0]],
+        device=device,
+    )
+    c = SimpleNamespace(
+        _get_privateuse1_backend_name=lambda: "", _cuda_hasPrimaryContext=lambda index: index < 2
+    )
+    cuda = found(monkeypatch, cuda=module, C=c)
+    assert cuda.fraction(1) == 1.0
+    cuda.set_fraction(0.5, 1)
+    assert current == [0]
+    assert allowed == [80, 20]
+    assert cuda.fraction(1) == 0.5
+    module.calls.clear()
+    cuda.set_fraction(0.5, 0)
+    with pytest.raises(IndexError):
+        cuda.fraction(2)
+    assert ("device", 2) not in module.calls, "nobody uses it, and to make it current would start it"
 
 
 @pytest.mark.parametrize("known", [True, False])

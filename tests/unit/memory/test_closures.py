@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from titan_nb.memory import closures as module
 from titan_nb.memory.closures import empty_closures
 from titan_nb.memory.failures import finished_frames, forget_variables
 
@@ -256,6 +259,27 @@ def test_a_function_with_a_weak_reference_keeps_what_it_has() -> None:
     function = elsewhere[0]()
     assert function is None or function.__defaults__ == (5,)  # Python 3.10 frees it with its frame
     assert error.__traceback__ is not None
+
+
+def test_functions_of_a_frame_that_runs_keep_what_they_hold() -> None:
+    held = big()
+
+    def inner(first: int = 5) -> tuple[object, int]:
+        return held, first
+
+    let_go(closure)
+    assert inner() == (watched[0](), 5)
+
+
+def test_before_python_3_11_no_function_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There no frame keeps its function; and frames that run tell the collector which functions they hold."""
+    old = types.SimpleNamespace(version_info=(3, 10), getrefcount=sys.getrefcount)
+    monkeypatch.setattr(module, "sys", old)
+    function: Any = lambda first=5: first  # noqa: E731
+    frame = [function]  # refers to it alone, as the frame that made it does
+    del function
+    assert empty_closures([frame]) == 0  # type: ignore[list-item]
+    assert frame[0]() == 5
 
 
 def test_a_function_of_a_module_is_never_emptied() -> None:

@@ -328,6 +328,28 @@ class TestPython310:
         let_go(error)
         assert alive() == 0
 
+    def test_the_class_of_what_refers_to_a_frame_is_not_asked(self) -> None:
+        asked: list[str] = []
+
+        class Meta(type):
+            def __eq__(cls, other: object) -> bool:
+                asked.append("__eq__")
+                return cls is other
+
+            __hash__ = type.__hash__
+
+        class Holder(metaclass=Meta):
+            def __init__(self, frame: object) -> None:
+                self.frame = frame
+
+        error = caught(in_generator)
+        assert error.__traceback__ is not None
+        held = [Holder(frame) for frame, _ in traceback.walk_tb(error.__traceback__)]
+        let_go(error)
+        assert held
+        assert asked == []
+        assert alive() == 0
+
     def test_what_is_frozen_cannot_be_seen_and_is_left(self) -> None:
         error = caught(in_coroutine)
         gc.freeze()

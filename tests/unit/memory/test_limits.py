@@ -121,6 +121,23 @@ def test_both_are_closed_and_what_failed_is_told() -> None:
     assert (gpu.closed, ram.closed) == (1, 1)
 
 
+def test_a_forked_child_leaves_all_of_it_alone(in_child: Callable[[Callable[[], bool]], bool]) -> None:
+    gpu = GpuLimit(GB)
+    limit = Limit(gpu, None)
+    with gpu._lock:  # as another thread may hold it at the moment of the fork
+        assert in_child(lambda: limit.close() is None)
+    limit.close()
+
+
+@pytest.mark.parametrize("size_bytes", [2**63 - 1, 2**63 - (64 << 20), 2**62])
+def test_more_than_the_kernel_can_count(size_bytes: int) -> None:
+    before = soft()
+    limit = Limit.open(None, size_bytes)
+    assert limit.mechanism
+    assert limit.close() is None
+    assert soft() == before
+
+
 OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
 CPU = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes.")
 FORK = BlockingIOError(errno.ENOMEM, "Cannot allocate memory")
@@ -173,7 +190,7 @@ def test_interrupted_by_the_watch() -> None:
     ram = Part(4 * GB)
     ram.interrupted_at_bytes = 5 * GB
     assert limit_of(None, ram).explain(KeyboardInterrupt()) == (
-        "interrupted with 5.0 GiB held, under a RAM limit of 4.0 GiB"
+        "interrupted with 5.0 GiB held or reserved, under a RAM limit of 4.0 GiB"
     )
 
 

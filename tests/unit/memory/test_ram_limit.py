@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import resource
 import subprocess
 import sys
@@ -132,6 +133,19 @@ def test_small_steps_are_interrupted_before_the_head_room_is_gone(sampler: Any) 
     assert limit.interrupted_at_bytes > limit.limit_bytes
     assert limit.close() is None
     assert sampler.jobs == []
+
+
+def test_what_is_reserved_counts_before_it_is_used(sampler: Any) -> None:
+    sent: list[bool] = []
+    limit = RamLimit(held() + 100 * MB, sampler.every, lambda: bool(sent.append(True)) or True)
+    try:
+        with mmap.mmap(-1, 120 * MB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
+            sampler.tick()
+        assert sent == [True]
+        assert limit.interrupted_at_bytes is not None
+        assert limit.interrupted_at_bytes > limit.limit_bytes > held()
+    finally:
+        limit.close()
 
 
 def test_no_file_stays_open(descriptors: Callable[[], list[str]], sampler: Any) -> None:

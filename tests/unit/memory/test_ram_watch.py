@@ -37,6 +37,21 @@ def test_an_interrupt_once_and_only_above_the_limit(sampler: Any) -> None:
     assert sampler.jobs == []
 
 
+def test_what_was_held_is_known_when_the_interrupt_arrives(sampler: Any) -> None:
+    host, known = Held(), []
+
+    def interrupt() -> bool:
+        known.append(watch.interrupted_at_bytes)  # the cell may end before this returns
+        return len(known) > 1
+
+    watch = RamWatch(200, host.read, sampler.every, interrupt)
+    host.held_bytes = 300
+    sampler.tick()
+    assert watch.interrupted_at_bytes is None
+    sampler.tick()
+    assert known == [300, 300]
+
+
 def test_no_interrupt_after_the_end(sampler: Any) -> None:
     host = Held()
     watch = RamWatch(200, host.read, sampler.every, lambda: pytest.fail("the cell is over"))

@@ -14,6 +14,7 @@ import torch
 from tests.unit.memory.blocks import KEYS, Block, Device
 from titan_nb.memory import reclaim as module
 from titan_nb.memory.accelerator import Accelerator
+from titan_nb.memory.host_peak import HostPeak
 from titan_nb.memory.reclaim import ask_yielders, reclaim, register_yielder
 
 
@@ -208,3 +209,12 @@ def test_a_failure_of_another_thread(device: Device, gpu: Accelerator) -> None:
     assert device.used == [240, 0]
     reclaim(errors, gpu=gpu)
     assert device.used == [0, 0]
+
+
+def test_what_is_free_inside_the_heap_goes_back_to_the_system() -> None:
+    blocks = [bytearray(b"x" * 100_000) for _ in range(1500)]
+    pin = bytearray(b"y" * 100_000)  # without it the end of the heap would go back by itself
+    blocks.clear()
+    done = reclaim()
+    assert done.freed_bytes[HostPeak().key] > 100_000_000
+    del pin

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from titan_nb.memory.owners.autograd import kept_by, slots_of_node
 from titan_nb.memory.owners.roots import MACHINERY, Kind, is_machinery
-from titan_nb.memory.owners.slots import has_referents, inherits, locals_of, package_of
+from titan_nb.memory.owners.slots import has_referents, inherits, is_one_of, locals_of, package_of
 from titan_nb.memory.owners.storages import BUFFERS, TEXTS, Storages
 
 __all__ = ["Expand", "Expander", "Label"]
@@ -167,7 +167,7 @@ class Expander:
         """Return the tensors that a sparse one consists of."""
         found = []
         torch = self._storages.torch
-        if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+        if is_one_of(type(tensor), (torch.Tensor, torch.nn.Parameter)):
             for name in (
                 "_indices",
                 "_values",

@@ -80,7 +80,7 @@ class KeptFinder:
 def _mark(block: Storage) -> Any:
     try:
         # Only storages: a weak reference would forbid an array to be resized.
-        return weakref.ref(block.anchor) if hasattr(type(block.anchor), "_cdata") else _place(block)
+        return weakref.ref(block.anchor) if block.is_torchs else _place(block)
     except TypeError:
         return _place(block)
 

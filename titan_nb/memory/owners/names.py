@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 from titan_nb.memory.owners.expand import Label
 from titan_nb.memory.owners.roots import Kind, Root
-from titan_nb.memory.owners.slots import attributes_of, class_name, inherits, members_of, package_of
+from titan_nb.memory.owners.slots import (
+    attributes_of,
+    class_name,
+    inherits,
+    is_one_of,
+    members_of,
+    package_of,
+)
 from titan_nb.memory.owners.walk import Walk
 
 __all__ = ["Names"]
@@ -116,7 +123,7 @@ class Names:
 
     def _item(self, keys: dict[int, Any], child: int, role: _Role | None, parent: int) -> Label:
         key = keys[child]
-        if role == "module" and key in ("_parameters", "_buffers", "_modules"):
+        if role == "module" and type(key) is str and key in ("_parameters", "_buffers", "_modules"):
             # `model.encoder.weight`, as the module itself finds it.
             self._roles[child] = "members"
             return _PLAIN
@@ -136,7 +143,7 @@ class Names:
         return keys
 
     def _key(self, key: Any, parent: int) -> str:
-        if type(key) in (str, bytes, int, float, bool, type(None)):
+        if is_one_of(type(key), (str, bytes, int, float, bool, type(None))):
             text = repr(key)
             return text if len(text) <= _LONGEST_KEY else f"{text[: _LONGEST_KEY - 3]}..."
         if type(key) is tuple and len(key) <= 4:

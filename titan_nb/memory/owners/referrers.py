@@ -10,7 +10,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from titan_nb.memory.owners.roots import MACHINERY, Root
-from titan_nb.memory.owners.slots import class_name, inherits, slots_of
+from titan_nb.memory.owners.slots import class_name, inherits, is_one_of, slots_of
 from titan_nb.memory.owners.storages import Storages
 
 __all__ = ["holders_of", "unreached"]
@@ -66,7 +66,7 @@ def holders_of(targets: list[Any], until: float) -> Iterator[Root]:
         following: list[Any] = []
         ours.add(id(following))
         for one in referrers:
-            if id(one) in ours or id(one) in seen or type(one) in (FrameType, ModuleType):
+            if id(one) in ours or id(one) in seen or is_one_of(type(one), (FrameType, ModuleType)):
                 continue
             seen.add(id(one))
             name = modules.get(id(one))

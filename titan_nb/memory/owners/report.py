@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from titan_nb.memory.owners.roots import Kind
+from titan_nb.units import byte_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,7 @@ class DeviceTotal:
         return min(self.named_bytes / self.allocated_bytes, 1.0) if self.allocated_bytes else 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Owners:
     """Which name holds what.
 
@@ -71,6 +72,11 @@ class Owners:
     rows: tuple[Row, ...]
     devices: dict[str, DeviceTotal]
     stopped_at: str = ""
+
+    def __repr__(self) -> str:
+        # The rows may be thousands: `names` and `to_frame` show them to who asks.
+        sizes = ", ".join(f"{key} {byte_size(total.named_bytes)}" for key, total in self.devices.items())
+        return f"<Owners: {len(self.names)} names; {sizes or 'nothing held'}>"
 
     @property
     def named_fraction(self) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Literal
 
-from titan_nb.memory.owners.slots import inherits, slots_of
+from titan_nb.memory.owners.slots import attributes_of, inherits, slots_of
 
 __all__ = [
     "MACHINERY",
@@ -104,7 +104,7 @@ def frames(namespace: Mapping[str, Any], caller: FrameType) -> Iterator[Root]:
         namespace: The namespace that is searched anyway; in this thread, what called its code is left out.
         caller: The function of this thread that asks; its own variables are left out.
     """
-    names = {thread.ident: _thread_name(thread) for thread in threading.enumerate()}
+    names = dict(map(_ident_and_name, threading.enumerate()))
     current = sys._current_frames()
     # Not this thread's own: a frame that refers to itself keeps all its variables after its end.
     del current[threading.get_ident()]
@@ -159,7 +159,8 @@ def _package(namespace: Mapping[str, Any]) -> str:
     return name.partition(".")[0] if type(name) is str else ""
 
 
-def _thread_name(thread: threading.Thread) -> str:
-    # By the base class: the user's own may have another `name`.
-    name = threading.Thread.name.fget(thread)  # type: ignore[attr-defined]
-    return name if type(name) is str else "without a name"
+def _ident_and_name(thread: threading.Thread) -> tuple[int | None, str]:
+    # Not by its properties: a class of the user's own may have others.
+    own = attributes_of(thread)
+    ident, name = own.get("_ident"), own.get("_name")
+    return ident, name if type(name) is str else "without a name"

@@ -16,6 +16,7 @@ __all__ = [
     "class_name",
     "has_referents",
     "inherits",
+    "is_one_of",
     "locals_of",
     "members_of",
     "package_of",
@@ -39,6 +40,11 @@ def bases_of(cls: type) -> tuple[type, ...]:
 def inherits(cls: type, base: type) -> bool:
     """Return whether a class is ``base`` or inherits from it, whatever its metaclass says."""
     return type.__subclasscheck__(base, cls)
+
+
+def is_one_of(cls: type, classes: tuple[type, ...]) -> bool:
+    """Return whether a class is one of ``classes``; with ``in`` its metaclass would be asked."""
+    return any(cls is one for one in classes)
 
 
 def class_name(cls: type) -> str:
@@ -107,4 +113,4 @@ def locals_of(frame: FrameType) -> dict[str, Any]:
 def _is_python(tracer: Any) -> bool:
     """Return whether a trace function runs Python code, after which Python writes the copy back."""
     cls = type(tracer)
-    return cls in (FunctionType, MethodType, partial) or bool(_FLAGS(cls) & _HEAP_TYPE)
+    return is_one_of(cls, (FunctionType, MethodType, partial)) or bool(_FLAGS(cls) & _HEAP_TYPE)

@@ -19,6 +19,9 @@ __all__ = ["BUFFERS", "LEAST_BUFFER_BYTES", "TEXTS", "Storage", "Storages", "qui
 LEAST_BUFFER_BYTES = 1 << 16
 """Text and bytes below this are not looked for: a notebook has a million of them, and they hold little."""
 
+_MAPPED = ("cuda", "xpu")
+"""Kinds of GPUs whose memory the process sees at addresses, as it sees its own."""
+
 TEXTS = (str, bytes)
 BUFFERS = (*TEXTS, bytearray, array.array, mmap.mmap)
 """Classes whose objects are blocks of memory of their own."""
@@ -35,6 +38,7 @@ class Storage:
         anchor: The object whose life is that of the block.
         holders: Identities of the objects that use it, the first found first.
         partial: Identities of those that show only a part of it.
+        is_torchs: Whether the anchor is one of torch's storages.
     """
 
     device: str
@@ -43,6 +47,7 @@ class Storage:
     anchor: Any
     holders: list[int] = field(default_factory=list)
     partial: set[int] = field(default_factory=set)
+    is_torchs: bool = False
 
 
 class Storages:
@@ -61,6 +66,7 @@ class Storages:
         self._ram = f"ram:{process_id()}"
         gpu = accelerator()
         self._gpu_keys = {} if gpu is None else {(gpu.kind, index): key for index, key in gpu.keys().items()}
+        self._mapped = {self._ram} | {key for (kind, _), key in self._gpu_keys.items() if kind in _MAPPED}
         # Each is missing while another thread is still importing its library.
         self.torch: Any = sys.modules.get("torch")
         self.tensor: Any = getattr(getattr(self.torch, "_C", None), "TensorBase", None)
@@ -140,20 +146,29 @@ class Storages:
     def blocks(self) -> list[Storage]:
         """Return the blocks, those inside of another one counted with it; to be called once, at the end.
 
-        `torch.from_numpy` gives a tensor the memory of an array, and neither says so.
+        `torch.from_numpy` gives a tensor the memory of an array, DLPack that of a tensor; none says so.
         """
-        placed = [one for one in self._found.values() if one.address and one.device == self._ram]
-        placed.sort(key=lambda one: (one.address, -one.size_bytes))
+        placed = [one for one in self._found.values() if one.address]
+        placed.sort(key=lambda one: (one.device, one.address, -one.size_bytes))
         inside: set[int] = set()
         outer: Storage | None = None
         for one in placed:
-            if outer is None or one.address + one.size_bytes > outer.address + outer.size_bytes:
+            if outer is None or not self._is_inside(one, outer):
                 outer = one
                 continue
             inside.add(id(one))
             outer.holders += one.holders
             outer.partial |= one.partial if one.size_bytes == outer.size_bytes else set(one.holders)
         return [one for one in self._found.values() if one.size_bytes and id(one) not in inside]
+
+    def _is_inside(self, one: Storage, outer: Storage) -> bool:
+        """Return whether one block is part of another, which begins no later."""
+        if one.device != outer.device:
+            return False
+        if one.device in self._mapped:
+            return one.address + one.size_bytes <= outer.address + outer.size_bytes
+        # An address may be a handle there, as of Apple's buffers, and says nothing of the next one.
+        return (one.address, one.size_bytes) == (outer.address, outer.size_bytes)
 
     def clear(self) -> None:
         """Let go of everything."""
@@ -171,7 +186,7 @@ class Storages:
             if device.type == "meta":
                 size = 0
             name = self._ram if device.type == "cpu" else self._gpu_key(device.type, device.index or 0)
-            known = self._found[key] = Storage(name, size, max(address, 0), storage)
+            known = self._found[key] = Storage(name, size, max(address, 0), storage, is_torchs=True)
         return known
 
     def _gpu_key(self, kind: str, index: int) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from titan_nb.memory.owners import Owners, Root, owners
+from titan_nb.memory.owners import KeptFinder, Owners, Root, owners
 
 MIB = 1 << 20
 
@@ -80,6 +82,73 @@ def test_no_code_of_an_object_or_its_class_is_called(base: type, meta: type) -> 
     found = _look(liar=thing, box=[thing] * 40, key={1: thing})
     assert CALLS == []
     assert _sizes(found)["liar.kept"] == MIB
+
+
+class _NamedKey(metaclass=LyingMeta):
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+def test_the_class_of_a_key_is_not_asked() -> None:
+    key = type.__call__(_NamedKey)
+    box = {key: torch.zeros(1 << 18)}
+    CALLS.clear()
+    assert _sizes(_look(box=box))["box[_NamedKey]"] == MIB
+    assert CALLS == []
+
+
+def test_a_key_of_a_modules_attributes_is_not_asked() -> None:
+    class Text(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> Any:
+            CALLS.append("__eq__")
+            return NotImplemented
+
+    module = torch.nn.Module()
+    vars(module)[Text("kept")] = torch.zeros(1 << 18)
+    CALLS.clear()
+    assert MIB in _sizes(_look(module=module)).values()
+    assert CALLS == []
+
+
+def test_the_class_of_an_array_is_not_asked_when_a_cell_has_ended() -> None:
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            CALLS.append(name)  # and no more: NumPy itself asks when it makes one
+            return type.__getattribute__(cls, name)
+
+    mine = Meta("Mine", (np.ndarray,), {})
+    space: dict[str, Any] = {}
+    finder = KeptFinder(30.0)
+    finder.begin([])
+    space["mine"] = np.ndarray.__new__(mine, (1 << 17,))
+    CALLS.clear()
+    for expected in ([MIB], []):
+        kept = finder.end([Root(name, value) for name, value in space.items()])
+        assert [one.size_bytes for one in kept] == expected
+    assert CALLS == []
+
+
+def test_a_thread_with_a_name_of_its_own_is_not_asked() -> None:
+    class Lying(threading.Thread):
+        ident = property(_liar("ident"))  # type: ignore[assignment]
+        name = property(_liar("name"))  # type: ignore[assignment]
+
+    stop = threading.Event()
+    thread = Lying.__new__(Lying)
+    threading.Thread.__dict__["__init__"](
+        thread, target=lambda held: stop.wait(30), args=(torch.zeros(1 << 18),)
+    )
+    thread.start()
+    try:
+        CALLS.clear()
+        found = owners({}, seconds=30.0)
+        assert CALLS == []
+        assert MIB in _sizes(found).values()
+    finally:
+        stop.set()
+        threading.Thread.join(thread)
 
 
 class _Subclass(torch.Tensor):
