@@ -4,13 +4,13 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/InferSize.h>
+#include <ATen/native/TensorFactories.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/bernoulli.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/view_native.h>
 #include <c10/core/DeviceGuard.h>
 #include <torch/library.h>
@@ -51,6 +51,18 @@ Tensor empty_strided(
     std::optional<bool> /*pin_memory*/) {
   const c10::DeviceGuard guard(target(device));
   return at::detail::empty_strided_generic(size, stride, allocator(), KEYS, c10::dtype_or_default(dtype));
+}
+
+// What autograd writes for a gradient that is zero. It has no memory, and the host's own would be read.
+Tensor zero_without_memory(
+    IntArrayRef size,
+    std::optional<c10::ScalarType> dtype,
+    std::optional<c10::Layout> /*layout*/,
+    std::optional<c10::Device> device,
+    std::optional<bool> /*pin_memory*/) {
+  at::native::ZeroTensorAllocator none(target(device));
+  return at::detail::empty_generic(
+      size, &none, KEYS | c10::DispatchKeySet(c10::DispatchKey::ZeroTensor), c10::dtype_or_default(dtype), {});
 }
 
 Tensor copy_from(const Tensor& from, const Tensor& to, bool /*non_blocking*/) {
@@ -127,12 +139,14 @@ bool same_kind(const Tensor& one, const Tensor& other) {
   return dense(one) && dense(other);
 }
 
-// torch takes this one for accelerators, and the host's own would move the host's random numbers.
+// torch takes this one for accelerators, and the host's own would move the host's random numbers. As theirs,
+// it needs no memory but that of its results.
 std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::optional<bool> train) {
   const bool drops = train.value_or(true) && p > 0;
-  const Tensor kept = drops ? at::empty_like(input).bernoulli_(1 - p) : at::ones_like(input);
-  const double scale = drops && p < 1 ? 1 / (1 - p) : 1;
-  return {input.mul(kept.mul(scale)), kept.to(at::kBool)};
+  Tensor kept = at::empty_like(input, input.options().dtype(at::kBool));
+  drops ? kept.bernoulli_(1 - p) : kept.fill_(true);
+  Tensor result = input.mul(kept);
+  return {drops && p < 1 ? result.mul_(1 / (1 - p)) : result, kept};
 }
 
 Tensor convolution(
@@ -178,6 +192,7 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty.memory_format", TORCH_FN(empty));
   library.impl("empty_strided", TORCH_FN(empty_strided));
+  library.impl("_efficientzerotensor", TORCH_FN(zero_without_memory));
   library.impl("_copy_from", TORCH_FN(copy_from));
   library.impl("record_stream", TORCH_FN(record_stream));
   library.impl("resize_", TORCH_FN(resize));

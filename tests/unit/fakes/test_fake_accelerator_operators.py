@@ -88,6 +88,31 @@ def test_an_out_of_memory_error_in_a_backward_pass(fakegpu: ModuleType) -> None:
     assert weight.grad is None
 
 
+def test_a_gradient_that_is_zero_needs_no_memory(fakegpu: ModuleType) -> None:
+    # Torch writes it as a tensor without memory, which an operator of the host's would read.
+    x = torch.tensor([-2.0, 0.0, 3.0], device="fakegpu", requires_grad=True)
+    before = fakegpu.memory_allocated()
+    zero = torch._efficientzerotensor((1 << 20,), device="fakegpu")
+    assert fakegpu.memory_allocated() == before
+    assert zero.device == x.device
+    assert torch.equal((zero + 1).cpu(), torch.ones(1 << 20))
+    x.sgn().sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad.cpu(), torch.zeros(3))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
+def test_dropout_takes_no_memory_but_its_results(fakegpu: ModuleType, p: float) -> None:
+    x = torch.ones(1 << 20, device="fakegpu")
+    before = fakegpu.memory_allocated()
+    fakegpu.reset_peak_memory_stats()
+    result, kept = torch.native_dropout(x, p, True)
+    assert fakegpu.max_memory_allocated() - before == (4 << 20) + (1 << 20)
+    assert kept.dtype is torch.bool
+    assert torch.equal(result, kept / (1 - p) if p < 1 else torch.zeros_like(x))
+    assert float(kept.float().mean()) == pytest.approx(1 - p, abs=0.01)
+
+
 def test_a_module_keeps_its_parameters_when_it_moves() -> None:
     model = nn.Linear(2, 2)
     weight = model.weight

@@ -109,7 +109,11 @@ class _Cell:
         from titan_nb.memory.forecast.engine import Engine
         from titan_nb.memory.forecast.fake import count_resident, counting_mode
         from titan_nb.memory.forecast.storages import Storages
-        from titan_nb.memory.forecast.torch_stand_ins import keep_from_driver, keep_from_files
+        from titan_nb.memory.forecast.torch_stand_ins import (
+            keep_from_driver,
+            keep_from_files,
+            keep_from_workers,
+        )
 
         # The threads of OpenMP did not come along with the fork: a kernel that waits for them never ends.
         torch.set_num_threads(1)
@@ -125,6 +129,7 @@ class _Cell:
             stack.enter_context(Engine())
             keep_from_driver(self._resident_bytes, self._current_index)
             keep_from_files(self.refusals.refuse)
+            keep_from_workers()
             self.refusals.begin()
             for statement in tree.body:
                 self._tell(line=statement.lineno)

@@ -192,8 +192,8 @@ class Engine:
         if grad is None:
             return
         if variable.grad is None:
-            # torch keeps a gradient that nobody else holds, and copies the others.
-            sole = sys.getrefcount(grad) <= 2 and self._alone(grad)
+            # torch keeps a gradient that nobody else holds, be it a view, and copies the others.
+            sole = sys.getrefcount(grad) <= 2 and _fits(grad, variable)
             variable.grad = grad if create_graph else grad.detach() if sole else grad.clone()
         elif create_graph:
             variable.grad = variable.grad + grad
@@ -201,6 +201,14 @@ class Engine:
             variable.grad += grad
         for hook in list((getattr(variable, "_post_accumulate_grad_hooks", None) or {}).values()):
             hook(variable)
+
+
+def _fits(grad: Any, variable: Any) -> bool:
+    """Say whether a gradient lies in memory as the tensor does that it belongs to, or needs no such order."""
+    if grad.layout != variable.layout:
+        return True
+    sides = zip(grad.shape, grad.stride(), variable.stride(), strict=True)
+    return all(one == other for size, one, other in sides if size != 1)
 
 
 def _edge(tensor: Any) -> tuple[Any, int]:

@@ -93,10 +93,19 @@ def _allocated() -> tuple[dict[str, int], int]:
 
 
 def _fork() -> int:
-    with warnings.catch_warnings():
-        # Newer Pythons warn of a fork beside threads, as a kernel has them; the child calls none of them.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+    pid = -1
+    # Ctrl-C goes to the whole group of processes. In the child it would end this function, and all that
+    # called it would go on there as a second kernel.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with warnings.catch_warnings():
+            # Newer Pythons warn of a fork beside threads, as a kernel has them; the child calls none of them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    finally:
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
 
 
 def _live_and_die(*arguments: Any, **named: Any) -> None:

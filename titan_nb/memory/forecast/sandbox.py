@@ -27,8 +27,11 @@ _ALL_SCOPES = 0b11  # abstract sockets and signals, since version 6
 
 def cut_off(keep: int) -> None:
     """Cut this process off from what it inherited, all but the descriptor ``keep``."""
+    import resource
+
     _let_signals_be()
     _close_files(keep)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the kernel would write one past all that follows
     if sys.platform.startswith("linux"):
         _die_before_the_parent()
         _cut_shared_memory()

@@ -1,4 +1,4 @@
-"""What stands in the child for what in torch reaches past its operations: the driver, and files."""
+"""What stands in the child for what in torch reaches past its operations: driver, files and processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
-__all__ = ["keep_from_driver", "keep_from_files"]
+__all__ = ["keep_from_driver", "keep_from_files", "keep_from_workers"]
 
 _DOES_NOTHING = (
     "_lazy_init",
@@ -67,6 +67,17 @@ def keep_from_files(refuse: Callable[[str], NoReturn]) -> None:
         return write(target, *arguments, **named)
 
     torch._C.PyTorchFileWriter = writer
+
+
+def keep_from_workers() -> None:
+    """Let data loaders do by themselves what they have workers for: a dry run starts no process."""
+    from torch.utils.data import DataLoader, dataloader
+
+    def iterator(loader: Any) -> Any:
+        loader.num_workers, loader.timeout = 0, 0
+        return dataloader._SingleProcessDataLoaderIter(loader)
+
+    setattr(DataLoader, "_get_iterator", iterator)  # noqa: B010 - for mypy
 
 
 def _always(answer: Any) -> Callable[..., Any]:

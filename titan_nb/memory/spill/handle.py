@@ -16,6 +16,7 @@ from typing import Any
 from titan_nb.errors import SpillError
 from titan_nb.memory.accelerator import accelerator
 from titan_nb.memory.host_peak import HostPeak
+from titan_nb.memory.reclaim import ask_yielders
 from titan_nb.memory.shortage import is_shortage
 from titan_nb.memory.spill.metadata import metadata
 from titan_nb.memory.spill.record import KEY, Record, lock
@@ -187,10 +188,6 @@ def _settled(tensor: Any) -> bool:
 
 def _given_back(record: Record) -> bool:
     """Ask those of titan who can do without memory to give some back, and say whether any did."""
-    try:
-        from titan_nb.memory.reclaim import ask_yielders
-    except ImportError:
-        return False
     return bool(ask_yielders(record.size_bytes, _device_key(record.device)))
 
 

@@ -122,6 +122,16 @@ def test_what_cannot_be_derived_is_said_as_torch_says_it() -> None:
     assert engine.is_checkpoint_valid()
 
 
+def test_a_sparse_gradient() -> None:
+    storages = Storages()
+    table = torch.nn.Embedding(1000, 64, sparse=True)
+    with counting_mode(storages), Engine():
+        table(torch.arange(10)).sum().backward()
+    assert table.weight.grad is not None
+    assert table.weight.grad.is_sparse
+    assert storages.peak_bytes["cpu"] < 64_000, "no dense gradient of 256,000 bytes"
+
+
 def test_saved_tensors_are_given_free_on_the_way() -> None:
     with Engine():
         x = torch.ones(3, requires_grad=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import resource
 import signal
 import sys
 import threading
@@ -27,25 +29,32 @@ for _ in range(2):
 """
 
 
-def mlp() -> dict[str, Any]:
+# Adam's own temporary memory is the peak; with SGD it is in the backward pass.
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": functools.partial(torch.optim.SGD, lr=0.1),
+}
+
+
+def mlp(optimizer: str = "adam") -> dict[str, Any]:
     model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    return _training(model, torch.randn(64, 256))
+    return _training(model, torch.randn(64, 256), optimizer)
 
 
-def transformer() -> dict[str, Any]:
+def transformer(optimizer: str) -> dict[str, Any]:
     layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
     model = nn.Sequential(nn.TransformerEncoder(layer, 2), nn.Flatten(), nn.Linear(32 * 64, 10))
-    return _training(model, torch.randn(8, 32, 64))
+    return _training(model, torch.randn(8, 32, 64), optimizer)
 
 
-def _training(model: nn.Module, x: torch.Tensor) -> dict[str, Any]:
+def _training(model: nn.Module, x: torch.Tensor, optimizer: str) -> dict[str, Any]:
     return {
         "torch": torch,
         "nn": nn,
         "model": model,
         "x": x,
         "y": torch.randint(0, 10, (len(x),)),
-        "optimizer": torch.optim.Adam(model.parameters()),
+        "optimizer": OPTIMIZERS[optimizer](model.parameters()),
     }
 
 
@@ -53,11 +62,11 @@ def predicted(source: str, namespace: dict[str, Any] | None = None, **options: A
     return forecast(source, {"torch": torch, "nn": nn} if namespace is None else namespace, **options)
 
 
-def real_extra_bytes(make: Callable[[], dict[str, Any]], steps_before: int) -> int:
+def real_extra_bytes(make: Callable[[str], dict[str, Any]], optimizer: str, steps_before: int) -> int:
     """Run a step, and return what the host's allocator says of its peak, temporary memory included."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        namespace = make()
+        namespace = make(optimizer)
         for _ in range(steps_before):
             exec(STEP, namespace)
         with torch.profiler.record_function("the step"):
@@ -75,16 +84,17 @@ def real_extra_bytes(make: Callable[[], dict[str, Any]], steps_before: int) -> i
 
 
 @pytest.mark.parametrize("make", [mlp, transformer])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("steps_before", [0, 1])
 def test_a_training_step_takes_what_was_predicted(
-    make: Callable[[], dict[str, Any]], steps_before: int
+    make: Callable[[str], dict[str, Any]], optimizer: str, steps_before: int
 ) -> None:
-    namespace = make()
+    namespace = make(optimizer)
     for _ in range(steps_before):
         exec(STEP, namespace)
     found = predicted(STEP, namespace)
     assert found.complete, found.describe()
-    real = real_extra_bytes(make, steps_before)
+    real = real_extra_bytes(make, optimizer, steps_before)
     assert found.additional_bytes["cpu"] == pytest.approx(real, rel=0.02)
 
 
@@ -311,6 +321,47 @@ def test_ctrl_c_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert sorted(entry.name for entry in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_ctrl_c_at_the_birth_of_the_child_stays_with_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook interrupts the whole group of processes; the child must not go on as a second kernel."""
+    parent, fork_it = os.getpid(), os.fork
+
+    def interrupted() -> int:
+        pid = fork_it()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    try:
+        found = predicted("x = torch.ones(1000)")
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert found.complete, found.describe()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_loader_with_workers_loads_by_itself() -> None:
+    source = (
+        "from torch.utils.data import DataLoader, TensorDataset\n"
+        "loader = DataLoader(TensorDataset(torch.ones(100, 5)), 10, num_workers=2, persistent_workers=True)\n"
+        "sizes = [len(batch) for _ in range(2) for batch, in loader]\n"
+        "assert sizes == [10] * 20\n"
+    )
+    found = predicted(source)
+    assert found.complete, found.describe()
+
+
+def test_a_crash_leaves_no_core_file() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        found = predicted("import resource\nassert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    assert found.complete, found.describe()
 
 
 def test_a_process_that_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Run torch's own list of operations on spilled tensors; one line of JSON for each operation.
 
 Usage: python operations.py FIRST STEP [DEVICE]: every STEP-th operation from FIRST on. A line that says what
-comes next is written before each try, with and without spilling, so that a crash is seen as whose it is.
+comes next is written before each, so that a crash is seen as whose it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(first: int, step: int, device: str) -> None:
     holders.held_out_of_sight = lambda things: [False] * len(things)
     for op in op_db[first::step]:
         name = f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
-        _say(name, "spilled")
+        print(json.dumps({"begin": name}), flush=True)
         print(json.dumps({"name": name, **_verdict(op, name, device)}), flush=True)
 
 
@@ -86,9 +86,7 @@ def _compared(
 
     inputs = (sample.input, sample.args, sample.kwargs)
     plain, other = tree_map(prepared, inputs), tree_map(prepared, inputs)
-    _say(name, "plain")
     expected = _called(call, plain, with_gradient)
-    _say(name, "spilled")
     done = spill(tree_leaves(other), disk=device == "cpu")
     if not done.moved:
         return "refused" if done.refused else None
@@ -99,10 +97,6 @@ def _compared(
         alike = type(expected) is type(actual) and not isinstance(expected, SpillError)
         return "same" if alike else f"{expected!r} became {actual!r}"[:500]
     return _difference((expected, plain), (actual, other), name.split(".")[0] in UNSET) or "same"
-
-
-def _say(name: str, begin: str) -> None:
-    print(json.dumps({"begin": begin, "of": name}), flush=True)
 
 
 def _called(call: Callable[..., Any], inputs: Any, with_gradient: bool) -> Any:
