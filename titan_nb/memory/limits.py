@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
-from titan_nb.errors import ResourceError
 from titan_nb.memory.failures import exceptions_in
 from titan_nb.memory.gpu_limit import GpuLimit
 from titan_nb.memory.peaks import Every
 from titan_nb.memory.ram_limit import RamLimit
-from titan_nb.memory.shortage import find_shortage, message_of, requested_bytes
+from titan_nb.memory.shortage import find_shortage, message_of, of_the_host, requested_bytes
 from titan_nb.units import byte_size
 
 __all__ = ["Limit"]
@@ -104,7 +103,7 @@ class Limit:
             passed, limit = byte_size(ram.interrupted_at_bytes), byte_size(ram.limit_bytes)
             return f"interrupted with {passed} held or reserved, under a RAM limit of {limit}"
         shortage = find_shortage(error)
-        if shortage is not None and not _of_the_host(shortage):
+        if shortage is not None and not of_the_host(shortage):
             gpu = self._gpu
             return (
                 f"under a GPU limit of {byte_size(gpu.limit_bytes)}"
@@ -116,11 +115,6 @@ class Limit:
         met = shortage is not None or any(map(_is_refusal, exceptions_in([error])))
         return f"under a RAM limit of {byte_size(ram.limit_bytes)}" if met else None
 
-
-def _of_the_host(shortage: BaseException) -> bool:
-    if issubclass(type(shortage), ResourceError):
-        return cast("ResourceError", shortage).device == "cpu"
-    return issubclass(type(shortage), MemoryError) or "DefaultCPUAllocator" in message_of(shortage)
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -12,7 +12,15 @@ from titan_nb.memory.failures import exceptions_in
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["find_shortage", "is_shortage", "message_of", "requested_bytes", "resource_error", "sticky"]
+__all__ = [
+    "find_shortage",
+    "is_shortage",
+    "message_of",
+    "of_the_host",
+    "requested_bytes",
+    "resource_error",
+    "sticky",
+]
 
 # Of a plain RuntimeError: torch's CPU and MPS allocators, the drivers, and the libraries of NVIDIA have no
 # class of their own for this.
@@ -83,6 +91,14 @@ def requested_bytes(error: BaseException) -> int | None:
             amount, unit = found.groups()
             return round(float(amount) * (1 << 10 * _POWERS.index(unit[0].upper())))
     return None
+
+
+def of_the_host(shortage: BaseException) -> bool:
+    """Say whether what `find_shortage` found is a shortage of the host's memory, and not of a GPU's."""
+    kind = type(shortage)
+    if issubclass(kind, ResourceError):
+        return cast("ResourceError", shortage).device == "cpu"
+    return issubclass(kind, MemoryError) or "DefaultCPUAllocator" in message_of(shortage)
 
 
 def sticky(error: BaseException) -> str | None:

@@ -6,12 +6,11 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
-from titan_nb.errors import ResourceError
 from titan_nb.memory.accelerator import accelerator
 from titan_nb.memory.reclaim import Reclaimed, reclaim
-from titan_nb.memory.shortage import find_shortage, message_of, sticky
+from titan_nb.memory.shortage import find_shortage, of_the_host, sticky
 from titan_nb.units import byte_size
 
 __all__ = ["FailedCells", "Holders", "freed_text", "gpu_names", "held_text", "returned_text", "short_of_ram"]
@@ -159,12 +158,7 @@ def held_text(done: Reclaimed, holders: Holders | None = None) -> str | None:
 def short_of_ram(error: BaseException) -> bool:
     """Say whether it was the host's memory that ran out, or was limited, and not a GPU's."""
     shortage = find_shortage(error)
-    if shortage is None:
-        return True  # only a limit of RAM interrupts
-    kind = type(shortage)
-    if issubclass(kind, ResourceError):
-        return cast("ResourceError", shortage).device == "cpu"
-    return issubclass(kind, MemoryError) or "DefaultCPUAllocator" in message_of(shortage)
+    return shortage is None or of_the_host(shortage)  # without one: only a limit of RAM interrupts
 
 
 def _most_text(by_name: str) -> str | None:

@@ -113,6 +113,8 @@ class _Cell:
             keep_from_driver,
             keep_from_files,
             keep_from_workers,
+            let_modules_move,
+            let_optimizers_choose,
         )
 
         # The threads of OpenMP did not come along with the fork: a kernel that waits for them never ends.
@@ -130,6 +132,8 @@ class _Cell:
             keep_from_driver(self._resident_bytes, self._current_index)
             keep_from_files(self.refusals.refuse)
             keep_from_workers()
+            let_modules_move()
+            let_optimizers_choose()
             self.refusals.begin()
             for statement in tree.body:
                 self._tell(line=statement.lineno)

@@ -6,7 +6,13 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
-__all__ = ["keep_from_driver", "keep_from_files", "keep_from_workers"]
+__all__ = [
+    "keep_from_driver",
+    "keep_from_files",
+    "keep_from_workers",
+    "let_modules_move",
+    "let_optimizers_choose",
+]
 
 _DOES_NOTHING = (
     "_lazy_init",
@@ -78,6 +84,27 @@ def keep_from_workers() -> None:
         return dataloader._SingleProcessDataLoaderIter(loader)
 
     setattr(DataLoader, "_get_iterator", iterator)  # noqa: B010 - for mypy
+
+
+def let_modules_move() -> None:
+    """Let ``module.to()`` swap parameters in spite of weak references, which the fake mode has to them."""
+    import types
+
+    import torch
+
+    torch.utils.weakref = types.SimpleNamespace(getweakrefs=lambda _: [])
+
+
+def let_optimizers_choose() -> None:
+    """Let optimizers treat parameters that are made in the cell as they treat real ones.
+
+    They go by the type, and would else fall back from one operation for all to one for each, which takes
+    other memory.
+    """
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torch.optim import optimizer
+
+    getattr(optimizer, "_foreach_supported_types", []).append(FakeTensor)
 
 
 def _always(answer: Any) -> Callable[..., Any]:

@@ -94,3 +94,30 @@ def test_values_on_the_gpu_are_not_known(fakegpu: Any) -> None:
     namespace = {"torch": torch, "labels": torch.arange(5, device="fakegpu")}
     found = forecast("classes = int(labels.max()) + 1", namespace)
     assert (found.stopped_line, found.reason) == (1, "data-dependent: .item() or a condition")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "model = nn.Linear(500, 400, device='fakegpu')",
+        "model = nn.Linear(500, 400).to('fakegpu')",
+        "model = nn.Linear(500, 400).double().to('fakegpu').float()",
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
+def test_a_model_that_the_cell_makes_takes_what_was_predicted(
+    fakegpu: Any, made: str, optimizer: str
+) -> None:
+    source = f"""{made}
+optimizer = torch.optim.{optimizer}(model.parameters())
+for _ in range(2):
+    model(torch.ones(16, 500, device='fakegpu')).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    namespace: dict[str, Any] = {"torch": torch, "nn": nn}
+    found = forecast(source, namespace)
+    assert found.complete, found.describe()
+    fakegpu.reset_peak_memory_stats()
+    exec(source, namespace)
+    assert found.peak_bytes[DEVICE] == pytest.approx(fakegpu.max_memory_allocated(), rel=0.02)
