@@ -116,7 +116,6 @@ class Limit:
         return f"under a RAM limit of {byte_size(ram.limit_bytes)}" if met else None
 
 
-
 def _is_refusal(error: BaseException) -> bool:
     """Say whether the system refused memory in words of its own: for a mapping, a child process, a thread."""
     if issubclass(type(error), OSError):
