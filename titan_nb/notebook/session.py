@@ -179,8 +179,10 @@ class Session:
             with contextlib.suppress(TitanError):  # its threads end; nobody asked for its figures
                 running.stop()
         frame = self.cells.current()
-        if frame is not None and frame.run is not None:
-            frame.run.drop()
+        if frame is not None:
+            self._undo(frame)
+            if frame.run is not None:
+                frame.run.drop()
         self.presenter.close()
 
     def warn(self, what: str, error: BaseException) -> None:
@@ -253,8 +255,7 @@ class Session:
 
     def _close(self, frame: Frame, ended: Ended, result: Any) -> tuple[Run, Frame, Ended] | None:
         """Close the window of a cell that has ended, if it has one and began to run."""
-        while frame.at_end:
-            frame.at_end.pop()()
+        self._undo(frame)
         run = frame.run
         if run is None:
             self._relieve(result, None, self.magics.reclaim)
@@ -273,6 +274,14 @@ class Session:
         run.cell = frame.cell
         run.notes += frame.notes
         return run, frame, ended
+
+    def _undo(self, frame: Frame) -> None:
+        """Put back what was set for a cell beside its window; a failure must not keep the rest as it is."""
+        while frame.at_end:
+            try:
+                frame.at_end.pop()()
+            except Exception as error:  # noqa: PERF203 - there are two at most
+                self.warn("what was set for this cell is not put back", error)
 
     def _relieve(self, result: Any, run: Run | None, policy: str) -> None:
         """Give memory back after a failed cell, and say so in its report, or without one on stderr."""

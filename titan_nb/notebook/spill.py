@@ -29,16 +29,15 @@ def spill(session: Session, options: Any) -> None:
         session: The shell's session.
         options: With ``names`` (list of variables), ``disk`` and ``back`` (whether to).
     """
+    if options.back and options.disk:
+        raise UsageError("%titan spill --back brings tensors to where they were: leave --disk out")
+    if options.disk and not options.names:
+        raise UsageError("say what to move to disk: %titan spill NAME... --disk")
+    chosen = _chosen(session.shell.user_ns, options.names)
     if "torch" not in sys.modules:
         _say("nothing to spill: torch is not imported")
-        return
-    chosen = _chosen(session.shell.user_ns, options.names)
-    if options.back:
-        if options.disk:
-            raise UsageError("%titan spill --back brings tensors to where they were: leave --disk out")
+    elif options.back:
         _say(_back(spilling.restore(chosen) if options.names else spilling.restore()))
-    elif not options.names and options.disk:
-        raise UsageError("say what to move to disk: %titan spill NAME... --disk")
     elif not options.names:
         _list(session)
     else:

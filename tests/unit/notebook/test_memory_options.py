@@ -11,6 +11,7 @@ from traitlets import TraitError
 
 import titan_nb
 from tests.unit.notebook.shells import run, shown
+from titan_nb.memory.autocast import Autocast
 from titan_nb.notebook.memory_options import limit_bytes
 from titan_nb.records import Report
 
@@ -168,6 +169,32 @@ def test_autocast_holds_in_the_cell_and_no_longer(titan: InteractiveShell) -> No
     assert isinstance(failed.error_in_exec, ZeroDivisionError)
     run(titan, "seen = torch.is_autocast_enabled('cpu')")
     assert titan.user_ns["seen"] is False
+
+
+def test_a_failure_to_leave_autocast_leaves_no_limit_behind(
+    titan: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(self: Autocast) -> None:
+        leave(self)
+        raise RuntimeError("a fault of titan's own")
+
+    leave = Autocast.leave
+    monkeypatch.setattr(Autocast, "leave", fails)
+    before = soft_limit()
+    run(titan, "import torch")
+    run(titan, "%%titan -q --autocast bf16 --ram-limit 64GiB\nx = 1")
+    assert soft_limit() == before
+    assert titan_nb.ledger().reports[-1].outcome == "ok"
+    assert "what was set for this cell is not put back: RuntimeError" in capsys.readouterr().err
+
+
+def test_unloading_in_a_cell_ends_its_autocast_and_its_limit(titan: InteractiveShell) -> None:
+    before = soft_limit()
+    run(titan, "import torch")
+    seen = "seen = torch.is_autocast_enabled('cpu')"
+    run(titan, f"%%titan -q --autocast bf16 --ram-limit 64GiB\n%unload_ext titan_nb\n{seen}")
+    assert titan.user_ns["seen"] is False
+    assert soft_limit() == before
 
 
 def test_autocast_is_refused_where_the_cell_awaits(
