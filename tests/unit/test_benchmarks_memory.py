@@ -35,8 +35,9 @@ def test_every_byte_of_the_trained_model_is_found(results: tuple[dict[str, Any],
 
 def test_a_million_objects_are_not_looked_at_in_silence(results: tuple[dict[str, Any], str]) -> None:
     found = results[0]["figures"]
-    assert "huge" in found["many_stopped_at"]
     assert found["many_tensor_named"]
+    # Either all of them were looked at, the last one too, or the answer says that they were not.
+    assert found["many_last_named"] == ("huge" not in found["many_stopped_at"])
 
 
 def test_the_page_says_that_the_gpu_is_simulated_and_names_the_goals(
