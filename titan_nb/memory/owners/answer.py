@@ -32,7 +32,7 @@ def answer(walk: Walk, stopped_at: str, until: float) -> Owners:
         stopped_at: What was left out, and why.
         until: When, on `time.perf_counter`, blocks are no more named one by one.
     """
-    found = _Answer(walk)
+    found = _Answer(walk, until)
     for count, block in enumerate(found.blocks):
         in_time = count < _LEAST_ROWS or time.perf_counter() < until
         found.add(block, alone=in_time and count < _MOST_ROWS)
@@ -67,12 +67,12 @@ class _Sum:
 
 
 class _Answer:
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, until: float) -> None:
         self.blocks = sorted(walk.storages.blocks(), key=lambda block: -block.size_bytes)
         holders = [holder for block in self.blocks for holder in block.holders]
         self._groups, self._bits = groups_by_node(walk, holders)
         self._root_kinds = {root.owner: root.kind for root in walk.roots}
-        self._names = Names(walk)
+        self._names = Names(walk, until)
         self._rows: list[Row] = []
         self._rest: dict[tuple[str, Kind, str], _Sum] = defaultdict(_Sum)
         self._sums: dict[tuple[int, Kind, str], _Sum] = defaultdict(_Sum)

@@ -63,7 +63,7 @@ class KeptFinder:
             walk_in_order(walk, roots, started, self._seconds)
             blocks = walk.storages.blocks()
             new = [block for block in blocks if not self._knows(block)] if tells else []
-            kept = _by_name(walk, new, self._unfinished)
+            kept = _by_name(Names(walk, started + self._seconds), walk, new, self._unfinished)
             # A storage that was not come to this time is still known, as long as it lives.
             self._before = {key: mark for key, mark in self._before.items() if _lives(mark)}
             self._before.update((id(block.anchor), _mark(block)) for block in blocks)
@@ -93,8 +93,7 @@ def _lives(mark: Any) -> bool:
     return type(mark) is weakref.ref and mark() is not None
 
 
-def _by_name(walk: Walk, blocks: list[Storage], unfinished: set[str]) -> tuple[Kept, ...]:
-    names = Names(walk)
+def _by_name(names: Names, walk: Walk, blocks: list[Storage], unfinished: set[str]) -> tuple[Kept, ...]:
     groups: dict[tuple[str, str], list[Storage]] = defaultdict(list)
     for block in blocks:
         owner = names.root(holder_of(block)).owner

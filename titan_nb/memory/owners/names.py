@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -22,6 +24,10 @@ __all__ = ["Names"]
 _PLAIN = Label("", "")
 _MOST_STEPS = 40
 """Names of more steps than these, as in a linked list of a thousand, are cut in the middle."""
+_MANY_KEYS = 20_000
+_SECONDS_PER_KEY = 0.6e-6
+"""What it takes to note where one of many elements stands; without the time for it the place is left open."""
+
 _LONGEST_KEY = 40
 
 _Role = Literal["attributes", "module", "members", "optimizer", "hidden"]
@@ -33,9 +39,11 @@ class Names:
 
     Args:
         walk: The search.
+        until: When, on `time.perf_counter`, no place is looked for in large containers any more.
     """
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, until: float = math.inf) -> None:
+        self._until = until
         self._walk = walk
         self._names: dict[int, tuple[str, Kind]] = {}
         self._roots: dict[int, Root] = {}
@@ -97,12 +105,20 @@ class Names:
             self._roles[child] = "hidden"  # how a table stores its columns is not for its user to know
             return _PLAIN
         keys: dict[int, Any] = {}
+        for container in (dict, list, tuple):
+            if inherits(cls, container) and self._is_too_much(parent, container.__len__(thing)):
+                return Label("", "[...]")
         if inherits(cls, dict):
             keys = self._keys_of(parent, dict.items, thing)
         for sequence in (list, tuple):
             if inherits(cls, sequence):
                 keys = self._keys_of(parent, _numbered, sequence.__iter__(thing))
         return self._item(keys, child, role, parent) if child in keys else self._attribute(thing, child)
+
+    def _is_too_much(self, parent: int, count: int) -> bool:
+        if count < _MANY_KEYS or parent in self._keys:
+            return False
+        return time.perf_counter() + count * _SECONDS_PER_KEY > self._until
 
     def _attribute(self, thing: Any, child: int) -> Label:
         attributes = attributes_of(thing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +13,9 @@ import torch
 
 from tests.fakes.accelerator import install, uninstall
 from titan_nb.memory.owners import KeptFinder, Owners, Root, owners
+from titan_nb.memory.owners.answer import holder_of
+from titan_nb.memory.owners.names import Names
+from titan_nb.memory.owners.walk import Walk
 from titan_nb.memory.spill import spill
 
 MIB = 1 << 20
@@ -120,3 +124,15 @@ def test_the_answer_is_shown_in_one_short_line() -> None:
     found = owners({"x": torch.ones(1 << 18), "y": torch.ones(1 << 18)})
     assert repr(found).startswith("<Owners: ")
     assert len(repr(found)) < 300
+
+
+def test_the_place_in_a_huge_container_is_looked_for_only_while_there_is_time() -> None:
+    huge: list[Any] = [[number] for number in range(30_000)]
+    huge[-1].append(torch.ones(1 << 18))
+    walk = Walk(())
+    walk.add_root(Root("huge", huge, "variable"))
+    assert walk.run(math.inf)
+    (block,) = walk.storages.blocks()
+    assert Names(walk).of(holder_of(block))[0] == "huge[29999][1]"
+    assert Names(walk, until=0.0).of(holder_of(block))[0] == "huge[...][1]"
+    walk.close()
