@@ -46,6 +46,7 @@ format: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/energy.py
+	$(BIN)/python benchmarks/memory.py
 
 docs: $(VENV)/.demo
 	$(BIN)/python -m nbconvert --to html --output-dir build/docs example_notebooks/*.ipynb
