@@ -41,7 +41,7 @@ def test_a_failed_cell_is_named_with_its_function_and_variable(kernel: Kernel) -
         rows = _rows(kernel)
         assert rows[f"failed cell {number} -> forward() -> attn"] == ("failed cell", 1 << 20, 1 << 20, ())
     assert not [name for name in rows if "run_code" in name or "shell" in name or "titan" in name]
-    assert kernel.run("%tb").text or True
+    assert "attn = torch.zeros" in str(kernel.run("%tb").outputs)
     assert kernel.run("1 / 0").status == "error"
     kernel.run("import gc; gc.collect()")
     assert not [name for name in _rows(kernel) if "attn" in name]
@@ -63,8 +63,8 @@ def test_an_output_is_one_owner_whatever_slots_hold_it(kernel: Kernel) -> None:
 def test_what_reset_out_leaves_behind_has_a_name(kernel: Kernel) -> None:
     kernel.run("torch.zeros(1 << 18)")
     kernel.run("%reset -f out")
-    sizes = {name: row[1] for name, row in _rows(kernel).items() if row[1] == 1 << 20}
-    assert list(sizes) in (["_"], [])  # newer releases of IPython may really free it
+    names = [name for name, row in _rows(kernel).items() if row[1] == 1 << 20]
+    assert names == ["_"]
 
 
 def test_the_shell_as_a_variable_owns_nothing(kernel: Kernel) -> None:

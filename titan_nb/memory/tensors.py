@@ -9,12 +9,22 @@ from typing import Any
 
 from titan_nb.memory.callee import attributes
 
-__all__ = ["optimizers_of", "shape_of", "tensors_of", "undisturbed"]
+__all__ = ["optimizers_of", "parts_of", "shape_of", "tensors_of", "undisturbed"]
 
 # A container with more elements is data, not what training changes.
 _MOST_ELEMENTS = 1000
 # A list of models in an attribute of a trainer, and no deeper.
 _DEEPEST = 2
+# In one of torch's sparse layouts or another.
+_PARTS = (
+    "_indices",
+    "_values",
+    "crow_indices",
+    "ccol_indices",
+    "col_indices",
+    "row_indices",
+    "values",
+)
 _ATOMS = {bool, int, float, complex, str, bytes, type(None)}
 
 
@@ -41,6 +51,20 @@ def optimizers_of(objects: Iterable[tuple[str, Any]]) -> Iterator[Any]:
     for _, thing in _things(objects, torch, False):
         if torch.optim.Optimizer in type(thing).__mro__:
             yield thing
+
+
+def parts_of(tensor: Any) -> dict[str, Any]:
+    """Return the tensors that a sparse one consists of, by the methods that give them; empty for any other.
+
+    Args:
+        tensor: A plain tensor: a subclass may answer with code of its own.
+    """
+    torch: Any = sys.modules["torch"]
+    found = {}
+    for name in _PARTS:
+        with contextlib.suppress(RuntimeError), torch.no_grad():  # of another layout
+            found[name] = getattr(tensor, name)()
+    return found
 
 
 def shape_of(tensor: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from titan_nb.memory.forecast.storages import Storages
+from titan_nb.memory.tensors import parts_of
 
 __all__ = ["KNOWN_BYTES", "count_resident", "counting_mode"]
 
@@ -31,14 +32,20 @@ def count_resident(storages: Storages) -> dict[str, int]:
 
     plain = {torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.Tensor)}
     found: dict[str, int] = {}
-    for tensor in [one for one in gc.get_objects() if type(one) in plain]:
-        try:
-            storage, device = tensor.untyped_storage(), str(tensor.device)
-        except (NotImplementedError, RuntimeError):  # sparse, or another layout without one storage
-            continue
+    for tensor in [part for one in gc.get_objects() if type(one) in plain for part in _with_storage(one)]:
+        device = str(tensor.device)
         if device != "meta":
-            found[device] = found.get(device, 0) + storages.follow(storage, device)
+            found[device] = found.get(device, 0) + storages.follow(tensor.untyped_storage(), device)
     return found
+
+
+def _with_storage(tensor: Any) -> Iterable[Any]:
+    """Return a tensor, or what a sparse one consists of; nothing for a layout that torch keeps to itself."""
+    try:
+        tensor.untyped_storage()
+    except NotImplementedError:
+        return parts_of(tensor).values()
+    return (tensor,)
 
 
 def counting_mode(storages: Storages, devices: Iterable[str] = ()) -> Any:

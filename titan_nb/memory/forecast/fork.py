@@ -80,7 +80,7 @@ def forecast(
 
 
 def _no_fork(message: str) -> ResourceError:
-    return ResourceError(message, requested_bytes=0, available_bytes=None, device="cpu")
+    return ResourceError(message, requested_bytes=None, available_bytes=None, device="cpu")
 
 
 def _allocated() -> tuple[dict[str, int], int]:

@@ -24,6 +24,7 @@ from titan_nb.memory.owners.autograd import kept_by, slots_of_node
 from titan_nb.memory.owners.roots import MACHINERY, Kind, is_machinery
 from titan_nb.memory.owners.slots import has_referents, inherits, is_one_of, locals_of, package_of
 from titan_nb.memory.owners.storages import BUFFERS, TEXTS, Storages
+from titan_nb.memory.tensors import parts_of
 
 __all__ = ["Expand", "Expander", "Label"]
 
@@ -165,25 +166,14 @@ class Expander:
 
     def _parts(self, tensor: Any) -> list[Any]:
         """Return the tensors that a sparse one consists of."""
-        found = []
         torch = self._storages.torch
-        if is_one_of(type(tensor), (torch.Tensor, torch.nn.Parameter)):
-            for name in (
-                "_indices",
-                "_values",
-                "crow_indices",
-                "ccol_indices",
-                "col_indices",
-                "row_indices",
-                "values",
-            ):
-                with contextlib.suppress(RuntimeError), torch.no_grad():  # of another layout
-                    part = getattr(tensor, name)()
-                    self._label(tensor, part, Label("", f".{name.lstrip('_')}()"))
-                    found.append(part)
+        plain = is_one_of(type(tensor), (torch.Tensor, torch.nn.Parameter))
+        found = parts_of(tensor) if plain else {}
+        for name, part in found.items():
+            self._label(tensor, part, Label("", f".{name.lstrip('_')}()"))
         if not found:
             self._storages.refuse(tensor)
-        return found
+        return list(found.values())
 
     def _node(self, slots: dict[str, Any], node: Any) -> Iterable[Any]:
         return [*kept_by(node, slots), *gc.get_referents(node)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import (
@@ -10,6 +12,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
 )
 
+from titan_nb.memory.forecast import forecast
 from titan_nb.memory.forecast.fake import count_resident, counting_mode
 from titan_nb.memory.forecast.storages import Storages
 
@@ -72,7 +75,6 @@ def test_gradients_reach_real_parameters(storages: Storages) -> None:
 
 def test_sparse_tensors_pass_through(storages: Storages) -> None:
     sparse = torch.eye(3).to_sparse()
-    assert count_resident(storages).get("cpu", 0) >= 0
     with counting_mode(storages):
         assert tuple((sparse @ torch.ones(3, 2)).shape) == (3, 2)
 
@@ -106,3 +108,26 @@ def test_resident_storages_count_once(storages: Storages) -> None:
     assert found["cpu"] - before == 1 << 20
     assert "meta" not in found
     assert (len(views), meta.numel()) == (5, 1 << 30)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.parametrize("layout", ["coo", "csr", "csc"])
+def test_a_sparse_tensor_is_there_with_its_parts(layout: str) -> None:
+    gc.collect()
+    before = count_resident(Storages()).get("cpu", 0)
+    if layout == "coo":
+        sparse = torch.sparse_coo_tensor(torch.zeros(2, 625, dtype=torch.long), torch.ones(625), (625, 625))
+    else:
+        make = torch.sparse_csr_tensor if layout == "csr" else torch.sparse_csc_tensor
+        sparse = make(torch.arange(626), torch.zeros(625, dtype=torch.long), torch.ones(625), (625, 625))
+    indices = 2 * 625 if layout == "coo" else 626 + 625
+    assert count_resident(Storages())["cpu"] - before == indices * 8 + 625 * 4
+    assert sparse.shape == (625, 625)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+def test_what_a_sparse_tensor_held_is_free_for_the_cell() -> None:
+    namespace = {"torch": torch, "sparse": torch.ones(1000, 1000).to_sparse()}
+    found = forecast("del sparse\nx = torch.ones(1000, 1000)", namespace)
+    assert found.complete, found.describe()
+    assert found.additional_bytes["cpu"] == 0
