@@ -16,7 +16,8 @@ from titan_nb.errors import ResourceError, SettingsError
 from titan_nb.memory.accelerator import accelerator
 from titan_nb.memory.callee import functions
 from titan_nb.memory.failures import exceptions_in
-from titan_nb.memory.shortage import is_shortage, message_of, requested_bytes
+from titan_nb.memory.headroom import ask_for_everything
+from titan_nb.memory.shortage import is_shortage, message_of, of_the_host, requested_bytes
 from titan_nb.units import byte_size
 
 __all__ = ["Done", "Shortage", "attempt", "count_of", "refuse_later_work", "too_small"]
@@ -40,9 +41,11 @@ class Shortage:
 
     Attributes:
         error: The error without its frames; None unless it was to be kept.
+        yielded_bytes: What others have given back since, so that the same call may work now.
     """
 
     error: BaseException | None
+    yielded_bytes: int = 0
 
 
 def attempt(call: Callable[..., T], *args: Any, keep_error: bool = False) -> Done[T] | Shortage:
@@ -62,17 +65,18 @@ def attempt(call: Callable[..., T], *args: Any, keep_error: bool = False) -> Don
     except (RuntimeError, MemoryError, ResourceError) as error:
         if not is_shortage(error):
             raise
-        shortage = Shortage(error if keep_error else None)
+        kept, of_a_gpu = error if keep_error else None, not of_the_host(error)
         if keep_error:
             _drop_frames(error, handled)
     # Only out here are the frames of the call dead, and with them its variables, but for those in cycles.
     gc.collect()
-    found = accelerator()
+    yielded, found = 0, accelerator()
     if found is not None:
         # On a GPU that is broken since, the next attempt says so better.
         with contextlib.suppress(RuntimeError):
+            yielded = ask_for_everything() if of_a_gpu else 0
             found.empty_cache()
-    return shortage
+    return Shortage(kept, yielded)
 
 
 def too_small(doing: str, shortage: Shortage, remedy: str) -> ResourceError:

@@ -56,7 +56,8 @@ def fit_batch(
     What a failed attempt has done stays done, and is reported: steps of optimizers, tensors changed in place,
     gradients, random numbers drawn, names bound anew, containers that grew. So let ``fn`` make afresh what
     each attempt must begin with, such as the model. Before the next attempt the memory of the failed one is
-    given back. Any error but a shortage passes through.
+    given back; where a part of titan can spare memory of the GPU, as the chat memory can, the same size is
+    tried once more. Any error but a shortage passes through.
 
     Args:
         fn: A plain function. It gets the batch size first.
@@ -86,12 +87,12 @@ def fit_batch(
     remembered = known is not None
     failed: list[int] = []
     effects: list[str] = []
+    yielded = False
     while True:
         watch = Watch(callee)
         try:
             ended = attempt(fn, size, *args, keep_error=size == minimum)
             if isinstance(ended, Shortage):
-                failed.append(size)
                 effects += [f"batch size {size}: {text}" for text in watch.seen(restored=restore_rng)]
                 if restore_rng:
                     watch.rewind()
@@ -100,6 +101,10 @@ def fit_batch(
         if isinstance(ended, Done):
             _sizes.keep(anchors, shapes, size)
             return BatchFit(ended.value, size, tuple(failed), tuple(effects), remembered)
+        if ended.yielded_bytes and not yielded:
+            yielded = True
+            continue
+        failed.append(size)
         if size == minimum:
             changed = f"; the failed attempts have changed: {'; '.join(effects)}" if effects else ""
             raise too_small(

@@ -52,7 +52,8 @@ class Chunks:
         """Return what ``fn`` returns for each piece, in order.
 
         Where memory is short, the memory of the failed call is given back, and ``fn`` is called on the first
-        half of that piece, as often as it takes; the smaller size then holds for all that follows. What is
+        half of that piece, as often as it takes; the smaller size then holds for all that follows. Before
+        that it is called once more on the whole piece, where a part of titan can spare memory. What is
         done is never done again. The rows of a failed call are seen again, so ``fn`` should do nothing but
         compute its result. Any error but a shortage passes through.
 
@@ -65,7 +66,7 @@ class Chunks:
         """
         refuse_later_work(fn)
         results: list[T] = []
-        start, size = 0, self._size
+        start, size, yielded = 0, self._size, False
         while start < self._count:
             rows = min(size, self._count - start)
             last = rows <= self._minimum
@@ -73,6 +74,8 @@ class Chunks:
             if isinstance(ended, Done):
                 results.append(ended.value)
                 start += rows
+            elif ended.yielded_bytes and not yielded:
+                yielded = True
             elif last:
                 raise too_small(
                     f"{Callee(fn, (), {}).name} on rows {start:,} to {start + rows - 1:,} of {self._count:,}",

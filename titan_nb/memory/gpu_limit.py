@@ -12,6 +12,7 @@ from titan_nb.errors import SettingsError
 from titan_nb.memory.accelerator import Accelerator, accelerator
 from titan_nb.memory.ceiling import Ceiling, Hold
 from titan_nb.memory.peaks import Every
+from titan_nb.memory.reclaim import ask_yielders
 from titan_nb.memory.sampled import PERIOD_SECONDS
 from titan_nb.units import byte_size
 
@@ -87,6 +88,10 @@ class GpuLimit:
         for gpu, index, device in _devices():
             try:
                 held_bytes = gpu.allocated_bytes(index)
+                if held_bytes > self.limit_bytes and ask_yielders(
+                    held_bytes - self.limit_bytes, gpu.keys()[index]
+                ):
+                    held_bytes = gpu.allocated_bytes(index)
             except RuntimeError:
                 continue  # Nobody counts there; whether it can be limited is seen next.
             if held_bytes > self.limit_bytes:

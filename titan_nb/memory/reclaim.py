@@ -16,7 +16,7 @@ from titan_nb.memory.closures import empty_closures
 from titan_nb.memory.failures import finished_frames, forget_variables
 from titan_nb.memory.host_peak import HostPeak
 
-__all__ = ["Reclaimed", "ask_yielders", "reclaim", "register_yielder"]
+__all__ = ["Reclaimed", "anyone_yields", "ask_yielders", "reclaim", "register_yielder"]
 
 Yielder = Callable[[int, str], int]
 """Gives memory back when asked for so many bytes on a device, and returns how many it gave."""
@@ -53,7 +53,7 @@ class _Level(NamedTuple):
 def reclaim(
     failures: Iterable[object] = (),
     *,
-    drop: Callable[[], None] | None = None,
+    drop: Callable[[], object] | None = None,
     caches: bool = True,
     gpu: Accelerator | None = None,
 ) -> Reclaimed:
@@ -112,6 +112,11 @@ def register_yielder(yielder: Yielder) -> Callable[[], None]:
             _yielders.remove(yielder)
 
     return unregister
+
+
+def anyone_yields() -> bool:
+    """Say whether there is anybody to ask."""
+    return bool(_yielders)
 
 
 def ask_yielders(bytes_needed: int, device_key: str) -> int:

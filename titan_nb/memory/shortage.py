@@ -127,7 +127,7 @@ def message_of(error: BaseException) -> str:
     return next((one for one in arguments if type(one) is str), "")
 
 
-def resource_error(doing: str, requested_bytes: int, device: torch.device) -> ResourceError:
+def resource_error(doing: str, requested_bytes: int, device: torch.device | str) -> ResourceError:
     """Build the error for work on ``device`` that needed ``requested_bytes`` more than there were.
 
     Args:
@@ -163,12 +163,14 @@ def _numpy_request(error: BaseException) -> int | None:
     return None
 
 
-def _available_bytes(device: torch.device) -> int | None:
-    import psutil
-    import torch
+def _available_bytes(device: torch.device | str) -> int | None:
+    kind = str(device).partition(":")[0]
+    if kind == "cpu":
+        import psutil
 
-    if device.type == "cpu":
         return int(psutil.virtual_memory().available)
-    if device.type == "cuda":
+    if kind == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from titan_nb.memory.accelerator import accelerator
+from titan_nb.memory.headroom import ask_for_everything
 from titan_nb.memory.reclaim import Reclaimed, reclaim
 from titan_nb.memory.shortage import find_shortage, of_the_host, sticky
 from titan_nb.units import byte_size
@@ -74,8 +75,9 @@ class FailedCells:
         if any(one is _last_error() for one in chosen):
             # The exception itself may have lost its own, as with `raise error.with_traceback(None)`.
             roots += [getattr(sys, "last_traceback", None)]
+        on_gpu = bool(short) and not all(map(short_of_ram, short))
         with self._lock:
-            done = reclaim(roots)
+            done = reclaim(roots, drop=ask_for_everything if on_gpu else None)
         freed = freed_text(done)
         if ram_holders is not None and short and all(map(short_of_ram, short)):
             held = _most_text(_largest(ram_holders))  # what is on the GPUs was not the matter

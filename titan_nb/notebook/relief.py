@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from titan_nb.memory.accelerator import accelerator
 from titan_nb.memory.cache_threshold import maybe_empty
+from titan_nb.memory.headroom import keep_headroom
 from titan_nb.notebook.reclaim import FailedCells, short_of_ram
 from titan_nb.tracker import Run
 
@@ -84,7 +85,8 @@ class Relief:
         return "; ".join(part for part in (met, returned) if part) or None
 
     def between_cells(self, cache_threshold: float | None) -> None:
-        """Empty the GPU's cache if it has grown past what the user allows."""
+        """Leave the next cell some room on each GPU, and empty its cache past what the user allows."""
+        keep_headroom()
         gpu = None if cache_threshold is None else accelerator()
         if gpu is not None and cache_threshold is not None:
             maybe_empty(gpu, cache_threshold)

@@ -227,11 +227,11 @@ def test_cells_of_two_threads_are_given_back_one_after_the_other(
     result, running, together = shell.run_cell("fail()"), [], []
     lines: list[str | None] = []
 
-    def slowly(roots: Any) -> Reclaimed:
+    def slowly(roots: Any, **options: Any) -> Reclaimed:
         running.append(1)
         together.append(len(running))
         time.sleep(0.2)
-        done = memory_reclaim(roots)
+        done = memory_reclaim(roots, **options)
         running.pop()
         return done
 
