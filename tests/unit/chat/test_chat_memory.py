@@ -8,17 +8,15 @@ import subprocess
 import sys
 import threading
 import weakref
-from dataclasses import FrozenInstanceError
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
 import torch
 
 from titan_nb import chat
-from titan_nb.chat import ChatMemory, Hit, MemoryStats
-from titan_nb.chat import chunk as chunk_module
-from titan_nb.errors import ChatError, ResourceError, SettingsError
+from titan_nb.chat import ChatMemory, Hit
+from titan_nb.errors import ChatError, SettingsError
 
 AXES = torch.eye(3)
 
@@ -27,9 +25,11 @@ def test_add_search_forget() -> None:
     memory = ChatMemory()
     assert memory.add("first", AXES[:2], texts=["x", None], metadata=[{"page": 1}, None]) == [0, 1]
     assert memory.add("second", AXES[2:] * 7) == [2]
-    assert memory.search(torch.tensor([2.0, 1.0, 0.0]), k=2) == [
-        Hit(0, "first", pytest.approx(2 / 5**0.5), "x", {"page": 1}),
-        Hit(1, "first", pytest.approx(1 / 5**0.5), None, None),
+    found = memory.search(torch.tensor([2.0, 1.0, 0.0]), k=2)
+    times = [hit.time for hit in found]
+    assert found == [
+        Hit(0, "first", pytest.approx(2 / 5**0.5), "x", {"page": 1}, times[0]),
+        Hit(1, "first", pytest.approx(1 / 5**0.5), None, None, times[1]),
     ]
     assert [hit.id for hit in memory.search([0.0, 0.1, 1.0], chat_id="first")] == [1, 0]
     assert memory.chats() == ["first", "second"]
@@ -70,40 +70,16 @@ def test_an_empty_memory_has_no_hits_and_takes_any_dimension() -> None:
     assert memory.search([1.0, 2.0]) == []
     memory.add("a", AXES)
     memory.forget("a")
-    assert memory.stats().dimension is None
     assert memory.add("a", torch.ones(1, 5)) == [3]
-    assert memory.stats().dimension == 5
+    assert memory.stats().per_chat["a"].dimension == 5
 
 
-def test_one_dimension_per_memory() -> None:
+def test_one_dimension_per_chat() -> None:
     memory = ChatMemory()
     memory.add("a", AXES)
-    with pytest.raises(ChatError, match="row 0 has 4 numbers, and this memory holds rows of 3"):
-        memory.add("b", torch.ones(2, 4))
-    assert memory.chats() == ["a"]
-
-
-def test_a_dimension_settled_by_another_thread_meanwhile_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = ChatMemory()
-    normalise = chat.memory.normalise
-
-    def slow(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-        if rows.shape[1] == 4:
-            memory.add("quick", AXES)
-        return normalise(rows, device)
-
-    monkeypatch.setattr(chat.memory, "normalise", slow)
-    with pytest.raises(ChatError, match="row 0 has 4 numbers"):
-        memory.add("slow", torch.ones(2, 4))
-    assert memory.chats() == ["quick"]
-
-
-@pytest.mark.parametrize("k", [0, -1, True, 1.0, "5", None])
-def test_k_must_be_a_whole_number_of_at_least_one(k: object) -> None:
-    memory = ChatMemory()
-    memory.add("a", AXES)
-    with pytest.raises(ChatError, match="k is"):
-        memory.search([1.0, 0.0, 0.0], k=k)  # type: ignore[arg-type]
+    with pytest.raises(ChatError, match="row 0 has 4 numbers, and chat 'a' holds rows of 3"):
+        memory.add("a", torch.ones(2, 4))
+    assert len(memory) == 3
 
 
 def test_k_may_be_larger_than_the_memory() -> None:
@@ -117,7 +93,7 @@ def test_chat_ids_are_texts(chat_id: object) -> None:
     memory = ChatMemory()
     with pytest.raises(ChatError, match="chat_id is"):
         memory.add(chat_id, AXES)  # type: ignore[arg-type]
-    with pytest.raises(ChatError, match="chat_id is"):
+    with pytest.raises(ChatError, match="chat_id"):
         memory.forget(chat_id)  # type: ignore[arg-type]
     if chat_id is not None:
         with pytest.raises(ChatError, match="chat_id is"):
@@ -187,102 +163,126 @@ class TestInput:
         assert torch.equal(before, torch.get_rng_state())
 
 
-class TestStats:
-    def test_what_is_stored(self) -> None:
+class TestItems:
+    def test_get_list_and_update(self) -> None:
         memory = ChatMemory()
-        assert memory.stats() == MemoryStats(0, 0, 0, None, "cpu", {})
-        memory.add("a", AXES)
-        memory.add("b", AXES[:1])
-        memory.add("b", AXES[:2])
-        stats = memory.stats()
-        assert (stats.chats, stats.rows, stats.dimension, stats.device) == (2, 6, 3, "cpu")
-        assert list(stats.per_chat) == ["a", "b"]
-        assert [(c.rows, c.bytes, c.dimension) for c in stats.per_chat.values()] == [(3, 36, 3), (3, 36, 3)]
-        assert stats.bytes == 72
-        age = datetime.now(timezone.utc) - datetime.fromisoformat(stats.per_chat["b"].last_added)
-        assert timedelta(0) <= age < timedelta(minutes=1)
+        moment = datetime(2026, 11, 1, tzinfo=timezone.utc)
+        memory.add("a", AXES, ["x", "y", "z"], {"n": 1}, times=moment, ids=[5, 3, 9])
+        item = memory.get(3, embeddings=True)
+        assert (item.id, item.chat_id, item.text, item.metadata, item.time) == (3, "a", "y", {"n": 1}, moment)
+        assert item.embedding.tolist() == [0.0, 1.0, 0.0]
+        assert [one.text for one in memory.get([9, 5])] == ["z", "x"]
+        assert [one.id for one in memory.list()] == [3, 5, 9]
+        assert [one.embedding for one in memory.list("a")] == [None] * 3
+        memory.update(3, text=None, metadata={"n": 2}, embedding=[0.0, 0.0, -2.0])
+        changed = memory.get(3, embeddings=True)
+        assert (changed.text, changed.metadata, changed.embedding.tolist()) == (None, {"n": 2}, [0, 0, -1])
+        assert memory.search([0.0, 0.0, -1.0], k=1)[0].id == 3
+        assert [one.id for one in memory.list(where={"n": {"$gte": 2}})] == [3]
 
-    def test_the_tensor_grows_by_doubling(self) -> None:
-        memory = ChatMemory()
-        capacities = []
-        for _ in range(9):
-            memory.add("a", AXES[:1])
-            capacities.append(memory.stats().bytes // 12)
-        assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
-        assert len(memory) == 9
-        assert len(memory.search(AXES[0], k=20)) == 9
-
-    def test_records_are_frozen(self) -> None:
+    def test_what_is_not_there(self) -> None:
         memory = ChatMemory()
         memory.add("a", AXES)
-        with pytest.raises(FrozenInstanceError):
-            memory.search(AXES[0])[0].score = 0.0  # type: ignore[misc]
-        with pytest.raises(FrozenInstanceError):
-            memory.stats().rows = 0  # type: ignore[misc]
+        with pytest.raises(ChatError, match="there is no item 7"):
+            memory.get(7)
+        with pytest.raises(ChatError, match=r"there is no item 7 \(and 1 more of those asked for\)"):
+            memory.get([0, 7, 8])
+        with pytest.raises(ChatError, match="7"):
+            memory.update(7, text="x")
+        with pytest.raises(ChatError, match="say what to change"):
+            memory.update(1)
+        with pytest.raises(ChatError, match="a table of 3 rows"):
+            memory.update(1, embedding=AXES)
 
-    def test_repr(self) -> None:
+    def test_ids_of_ones_own_are_taken_once(self) -> None:
         memory = ChatMemory()
-        assert repr(memory) == "<ChatMemory: empty, on cpu>"
-        memory.add("a", AXES)
-        assert repr(memory) == "<ChatMemory: 3 rows of 3 numbers in 1 chat, on cpu>"
-        memory.add("b", AXES)
-        assert repr(memory) == "<ChatMemory: 6 rows of 3 numbers in 2 chats, on cpu>"
+        assert memory.add("a", AXES, ids=[4, 2, 7]) == [4, 2, 7]
+        with pytest.raises(ChatError, match="7"):
+            memory.add("b", AXES, ids=[8, 7, 9])
+        assert memory.chats() == ["a"]
+        assert memory.add("b", AXES[:1]) == [8]
 
-
-class TestFailure:
-    def test_a_failed_growth_stores_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_forget_says_what(self) -> None:
         memory = ChatMemory()
-        memory.add("a", AXES)
-        before = memory.stats()
+        with pytest.raises(ChatError, match="say what to forget"):
+            memory.forget()
+        memory.add("a", AXES, metadata=[{"n": n} for n in range(3)], times=[10, 20, 30])
+        assert memory.forget(ids=[0, 99]) == 1
+        assert memory.forget(where={"n": 1}, since=20, until=21) == 1
+        assert [item.id for item in memory.list()] == [2]
+        assert memory.forget("a", until=30) == 0
+        assert memory.forget("a") == 1
+        assert memory.chats() == []
 
-        def full(*_sizes: object, **_options: object) -> torch.Tensor:
-            raise RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 72 bytes"
-            )
 
-        unit = chat.process_embeddings(AXES)
-        with monkeypatch.context() as patch:
-            patch.setattr(chat.memory, "normalise", lambda *_: unit)
-            patch.setattr(torch, "empty", full)
-            with pytest.raises(ResourceError, match="6 rows of 3") as raised:
-                memory.add("a", AXES)
-        assert raised.value.requested_bytes == 6 * 3 * 4
-        assert raised.value.available_bytes is not None
-        assert raised.value.available_bytes > 0
-        assert memory.stats() == before
-        memory.add("a", AXES)
-        assert len(memory.search(AXES[0], k=9)) == 6
-
-    def test_an_interrupt_in_the_middle_of_an_add_leaves_whole_rows(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        memory = ChatMemory()
-        memory.add("a", AXES, texts=["x", "y", "z"])
-
-        def interrupt() -> str:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(chunk_module, "_now", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                memory.add("a", -AXES, texts=["lost"] * 3)
-        assert len(memory) == 3
-        ids = memory.add("a", -AXES, texts=["-x", "-y", "-z"])
-        assert min(ids) > 2
-        assert [(hit.id, hit.text) for hit in memory.search(-AXES[1], k=1)] == [(ids[1], "-y")]
-
-    def test_other_errors_of_torch_are_passed_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+class TestSearch:
+    def test_a_table_of_queries_gives_a_list_each(self) -> None:
         memory = ChatMemory()
         memory.add("a", AXES)
+        found = memory.search(AXES * 2, k=1)
+        assert [[hit.id for hit in hits] for hits in found] == [[0], [1], [2]]
+        assert all(hits.certified for hits in found)
+        assert [hits[0].id for hits in memory.search(np.eye(3)[:1], k=1)] == [0]
 
-        def broken(*_sizes: object, **_options: object) -> torch.Tensor:
-            raise RuntimeError("something else")
+    def test_filters(self) -> None:
+        memory = ChatMemory()
+        memory.add("a", AXES, metadata=[{"who": "me"}, {"who": "you"}, None], times=[10, 20, 30])
+        query = [1.0, 0.9, 0.8]
+        assert [hit.id for hit in memory.search(query, where={"who": "you"})] == [1]
+        assert [hit.id for hit in memory.search(query, since=20)] == [1, 2]
+        assert [hit.id for hit in memory.search(query, until=datetime.fromtimestamp(20))] == [0]
+        assert memory.search(query, where={"who": "nobody"}) == []
 
-        unit = chat.process_embeddings(AXES)
-        monkeypatch.setattr(chat.memory, "normalise", lambda *_: unit)
-        monkeypatch.setattr(torch, "empty", broken)
-        with pytest.raises(RuntimeError, match="something else"):
-            memory.add("a", AXES)
+    def test_only_chats_of_the_querys_dimension_are_searched(self) -> None:
+        memory = ChatMemory()
+        memory.add("a", AXES)
+        memory.add("b", torch.ones(1, 4))
+        assert [hit.chat_id for hit in memory.search([1.0, 0.0, 0.0], k=9)] == ["a"] * 3
+        with pytest.raises(ChatError, match="the query has 3 numbers, and chat 'b' holds rows of 4"):
+            memory.search([1.0, 0.0, 0.0], chat_id="b")
+        with pytest.raises(ChatError, match="5"):
+            memory.search([1.0] * 5)
+
+    def test_hits_as_a_frame(self) -> None:
+        memory = ChatMemory()
+        memory.add("a", AXES, ["x", "y", "z"])
+        frame = memory.search([1.0, 0.0, 0.0], k=2).to_frame()
+        assert list(frame.columns) == ["score", "text", "time", "chat", "id", "metadata"]
+        assert frame["text"].tolist() == ["x", "y"]
+
+
+class TestEncoders:
+    def test_texts_through_a_function(self) -> None:
+        memory = ChatMemory(encoder=letters)
+        assert memory.add("a", ["aa", "bb"]) == [0, 1]
+        hits = memory.recall("b", k=1)
+        assert [(hit.text, hit.score) for hit in hits] == [("bb", 1.0)]
+        assert [hit[0].text for hit in memory.search(["a", "b"], k=1)] == ["aa", "bb"]
+        memory.update(0, embedding="bbb")
+        assert [hit.id for hit in memory.recall("b")] == [0, 1]
+
+    def test_two_encoders_do_not_mix_in_a_chat(self) -> None:
+        memory = ChatMemory(encoder=letters)
+        memory.add("a", ["aa"])
+        memory.encoder = others
+        with pytest.raises(ChatError, match="scores between two encoders mean nothing"):
+            memory.add("a", ["bb"])
+        with pytest.raises(ChatError, match="encoder"):
+            memory.recall("a")
+        memory.add("b", ["bb"])
+        assert [hit.chat_id for hit in memory.recall("b")] == ["b"]
+
+    def test_recall_takes_a_text(self) -> None:
+        with pytest.raises(ChatError, match="what to recall is a list"):
+            ChatMemory().recall(["a"])  # type: ignore[arg-type]
+
+
+def letters(texts: list[str]) -> np.ndarray:
+    return np.array([[text.count("a") + 1e-6, text.count("b")] for text in texts], dtype=float)
+
+
+def others(texts: list[str]) -> np.ndarray:
+    return letters(texts)[:, ::-1].copy()
 
 
 def test_threads_add_search_and_forget_at_the_same_time() -> None:
@@ -325,9 +325,13 @@ def test_a_device_that_cannot_be_used_is_refused(device: object) -> None:
         ChatMemory(device=device)  # type: ignore[arg-type]
 
 
-def test_the_kernels_own_memory_is_one() -> None:
-    assert chat.default() is chat.default()
-    assert isinstance(chat.default(), ChatMemory)
+def test_the_kernels_own_memory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "_default", None)
+    first = chat.default()
+    assert chat.default() is first
+    other = ChatMemory()
+    assert chat.set_default(other) is first
+    assert chat.default() is other
 
 
 def test_import_and_an_empty_memory_load_neither_torch_nor_numpy() -> None:
@@ -337,22 +341,3 @@ def test_import_and_an_empty_memory_load_neither_torch_nor_numpy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == [False] * 4
-
-
-@pytest.mark.gpu
-def test_the_same_answers_on_a_gpu() -> None:
-    torch.manual_seed(0)
-    table = torch.randn(3000, 96)
-    host, device = ChatMemory(), ChatMemory(device="cuda")
-    for memory in (host, device):
-        memory.add("a", table[:2000])
-        memory.add("b", table[2000:].cuda())
-    for row in table[::500]:
-        near = row + 0.5 * torch.randn(96)
-        on_host, on_device = host.search(near), device.search(near.cuda())
-        assert [hit.id for hit in on_host] == [hit.id for hit in on_device]
-        assert [hit.score for hit in on_host] == pytest.approx([hit.score for hit in on_device], abs=1e-6)
-    assert device.stats().device == "cuda:0"
-    before = torch.cuda.memory_allocated()
-    device.forget("a")
-    assert before - torch.cuda.memory_allocated() >= 2000 * 96 * 4

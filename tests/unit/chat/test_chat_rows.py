@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from titan_nb.chat import ChatMemory, process_embeddings
-from titan_nb.chat.rows import read_query, read_rows
+from titan_nb.chat.normalise import unit_query, unit_rows
+from titan_nb.chat.rows import read_row, read_rows, read_table
 from titan_nb.errors import ChatError
 
 TABLE = np.array([[3.0, 4.0, 0.0], [0.0, 1.0, -2.0]])
@@ -158,6 +159,10 @@ def test_good_kinds_are_stored_as_they_are(kind: str) -> None:
     )
     np.testing.assert_allclose(processed.numpy(), expected, atol=2e-7)
 
+    unit = unit_rows(GOOD[kind]())
+    assert (unit.dtype, unit.flags.c_contiguous, unit.flags.writeable) == (np.float32, True, True)
+    np.testing.assert_allclose(unit, expected, atol=1e-7)
+
     memory = ChatMemory()
     assert memory.add("a", GOOD[kind]()) == [0, 1]
     best = memory.search(expected[1])[0]
@@ -173,6 +178,12 @@ def test_good_kinds_are_queries_row_by_row(kind: str) -> None:
     memory.add("a", GOOD[kind]())
     best = memory.search(query, k=1)[0]
     assert (best.id, best.score) == (0, pytest.approx(1.0, abs=1e-6))
+    rows, single = unit_query(query)
+    assert single
+    np.testing.assert_array_equal(rows, unit_rows(GOOD[kind]())[:1])
+    rows, single = unit_query(GOOD[kind]())
+    assert not single
+    np.testing.assert_array_equal(rows, unit_rows(GOOD[kind]()))
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -198,10 +209,14 @@ BAD_QUERIES: dict[str, tuple[Callable[[], object], str]] = {
     "0-d": (lambda: torch.tensor(1.0), r"the query has shape \(\)"),
     "empty": (lambda: torch.ones(0), r"the query has shape \(0,\)"),
     "empty list": (list, r"the query has shape \(0,\)"),
-    "table": (lambda: torch.ones(1, 3), r"x\[0\]"),
-    "list of lists": (lambda: [[1.0, 2.0, 3.0]], "the query holds a list"),
+    "list with a list": (lambda: [1.0, [2.0], 3.0], "the query holds a list"),
+    "table with NaN": (lambda: [[1.0, 2.0, 3.0], [1.0, NAN, 0.0]], "query 1 holds NaN"),
+    "table with zeros": (lambda: torch.eye(3)[[0, 1]] * torch.tensor([[1.0], [0.0]]), "query 1 is all zeros"),
+    "ragged table": (lambda: [[1.0, 2.0, 3.0], [1.0, 2.0]], "query 1 has 2 numbers, query 0 has 3"),
+    "table of int": (lambda: np.ones((2, 3), dtype=int), "query 0, like every query, has dtype int64"),
+    "list of tables": (lambda: [torch.ones(2, 3)], "the query holds a Tensor"),
     "3-d": (lambda: torch.ones(1, 1, 3), r"the query has shape \(1, 1, 3\)"),
-    "too short": (lambda: torch.ones(2), "the query has 2 numbers, and this memory holds rows of 3"),
+    "too short": (lambda: torch.ones(2), "the query has 2 numbers"),
     "int": (lambda: torch.ones(3).int(), "the query has dtype int32"),
     "bool": (lambda: np.ones(3, dtype=bool), "the query has dtype bool"),
     "complex": (lambda: torch.ones(3, dtype=torch.complex64), "the query has dtype complex64"),
@@ -238,10 +253,12 @@ def test_a_table_without_rows_keeps_its_shape() -> None:
     assert "a" not in memory
 
 
-def test_reading_does_not_copy_what_torch_can_use_as_it_is() -> None:
+def test_reading_does_not_copy_what_can_be_used_as_it_is() -> None:
     table = TABLE.copy()
     assert read_rows(table).data_ptr() == table.ctypes.data
-    assert read_query(table[1]).data_ptr() == table[1].ctypes.data
+    assert read_table(table) is table
+    tensor = torch.from_numpy(table)
+    assert read_row(tensor[1], "x").data_ptr() == table[1].ctypes.data
 
 
 def test_the_default_device_of_the_user_does_not_matter() -> None:
