@@ -32,6 +32,7 @@ class Frame:
         run: Its window, once one is open.
         explicit: Whether the user asked for this cell, with ``%%titan`` or ``%titan track``.
         outputs: Names that receive the report.
+        column: Which column of a DataFrame goes into the chat memory.
         notes: What was done for it before its window was opened.
         at_end: What is to be called when it has ended, the latest first.
         forecast_key: What its run goes by in the history of peaks, where that is asked for.
@@ -44,6 +45,7 @@ class Frame:
     run: Run | None = None
     explicit: bool = False
     outputs: list[str] = field(default_factory=list)
+    column: str | None = None
     notes: list[str] = field(default_factory=list)
     at_end: list[Callable[[], None]] = field(default_factory=list)
     forecast_key: Any = None

@@ -1,12 +1,15 @@
-"""Completion of verbs and options after `%titan` and `%%titan`."""
+"""Completion of verbs, options and chats after `%titan` and `%%titan`."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import titan_nb
+from titan_nb.errors import TitanError
+from titan_nb.notebook.chat_options import ACTIONS
 
 __all__ = ["matcher"]
 
@@ -35,9 +38,15 @@ def matcher(parser: Any, allowed: Mapping[str, Collection[str]]) -> Callable[[An
         if before is not None and before.nargs != 0:
             if before.dest == "zone":
                 return [zone for zone, *_ in titan_nb.zones() if zone.startswith(last.upper())]
+            if before.dest == "chat":
+                return _chats(last)
             return [choice for choice in before.choices or () if choice.startswith(last)]
         if not given and not cell:
             return [verb for verb in verbs if verb.startswith(last)]
+        if given[:1] == ["chat"] and not cell and not last.startswith("-"):
+            if len(given) == 1:
+                return [action for action in ACTIONS if action.startswith(last)]
+            return _chats(last) if given[1:] in (["show"], ["forget"]) else []
         takes = allowed.get("track" if cell else given[0], ())
         return [flag for flag, action in flags.items() if action.dest in takes and flag.startswith(last)]
 
@@ -54,3 +63,15 @@ def matcher(parser: Any, allowed: Mapping[str, Collection[str]]) -> Callable[[An
 
     matched: Callable[[Any], Any] = context_matcher()(titan_matcher)
     return matched
+
+
+def _chats(beginning: str) -> list[str]:
+    """Return the ids of chats that begin so, in quotes where the magic needs them."""
+    if "titan_nb.chat" not in sys.modules:  # nothing has been stored
+        return []
+    try:
+        known = titan_nb.chat_memory().chats()
+    except TitanError:
+        return []
+    quoted = [f'"{chat}"' if re.search(r"\s", chat) else chat for chat in known]
+    return [chat for chat in quoted if chat.startswith(beginning)]

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 from titan_nb import tracker
 from titan_nb.notebook.complete import matcher
+from titan_nb.notebook.hits import hits_bundle
 from titan_nb.notebook.magics import ALLOWED, TitanMagics
 from titan_nb.notebook.rewrite import rewriter
 from titan_nb.notebook.session import Session
 from titan_nb.records import Report
 from titan_nb.views.bundle import report_bundle
 
+if TYPE_CHECKING:
+    from titan_nb.chat import Hits
+
 __all__ = ["load", "unload"]
+
+HITS = ("titan_nb.chat.records", "Hits")
+"""By name: the chat room is imported when it is first used."""
 
 _loaded: dict[Any, contextlib.ExitStack] = {}
 
@@ -44,6 +52,11 @@ def load(shell: Any) -> None:
         formatter = shell.display_formatter.mimebundle_formatter
         formatter.for_type(Report, _report_mimebundle)
         undo.callback(formatter.pop, Report, None)
+        # Twice: hits are a list, and IPython's own way to print a list goes before a bundle.
+        as_text = shell.display_formatter.formatters["text/plain"]
+        for one, function in ((formatter, _hits_mimebundle), (as_text, _hits_text)):
+            one.for_type_by_name(*HITS, functools.partial(function, session))
+            undo.callback(one.pop, ".".join(HITS), None)
         _loaded[shell] = undo.pop_all()
 
 
@@ -60,6 +73,14 @@ def unload(shell: Any) -> None:
 
 def _report_mimebundle(report: Report, **_: object) -> dict[str, Any]:
     return report_bundle(report)
+
+
+def _hits_mimebundle(session: Session, hits: Hits, **_: object) -> dict[str, Any]:
+    return hits_bundle(hits, "Nearest", simulated=session.magics.display == "simulated")
+
+
+def _hits_text(session: Session, hits: Hits, printer: Any, cycle: bool) -> None:
+    printer.text(_hits_mimebundle(session, hits)["text/plain"])
 
 
 def _register_magics(shell: Any, magics: TitanMagics, undo: contextlib.ExitStack) -> None:

@@ -16,6 +16,8 @@ from titan_nb.budget import ACTIONS, Budget, grams_of, joules_of, money_of
 from titan_nb.errors import SettingsError, TitanError
 from titan_nb.ledger import DEFAULT_LIMIT
 from titan_nb.notebook import verbs
+from titan_nb.notebook.chat_options import CHAT, QUOTED, chat_arguments
+from titan_nb.notebook.chat_options import check as check_chat
 from titan_nb.notebook.memory_options import CELL, SESSION, joined_sizes, limit_bytes, memory_arguments
 from titan_nb.notebook.options import amount, budget_of, unquoted, variable_name
 from titan_nb.notebook.rewrite import unpacked
@@ -37,6 +39,7 @@ VERBS = (
     "status",
     "reset",
     "chat",
+    "remember",
     "recall",
     "dashboard",
     "budget",
@@ -48,16 +51,16 @@ VERBS = (
     "dry-run",
 )
 
-_COUNTED = {"recall": "hit", "who": "row"}
+_COUNTED = {"recall": "hit", "who": "row", "chat": "item"}
 _LIMITS = ("max_energy", "max_carbon", "max_cost", "action")
 _NAMES = ("text", "other", "more")
-_CELL = frozenset({"output", "quiet", "chat", "zone", "label", "dry_run", *_LIMITS, *CELL})
+_CELL = frozenset({"output", "quiet", "chat", "column", "zone", "label", "dry_run", *_LIMITS, *CELL})
 ALLOWED: dict[str, frozenset[str]] = {
     "track": _CELL,
     "dry-run": _CELL,
-    "on": SESSION,
+    "on": SESSION | {"remember"},
     "report": frozenset({"format", "output"}),
-    "recall": frozenset({"text", "chat", "k", "output"}),
+    **CHAT,
     "budget": frozenset({"off", *_LIMITS}),
     "compare": frozenset({"text", "other", "output"}),
     "audit": frozenset({"text", "zone", "region"}),
@@ -282,16 +285,17 @@ class TitanMagics(Magics):
         nargs="?",
         choices=VERBS,
         help="track: measure this cell from here to its end. on, off: measure every cell. report: the "
-        "session as a table. status: what can be measured here and how. reset: forget the session. chat: "
-        "list the chat memory. recall: search it. dashboard: the session as a widget. budget: what the "
-        "session may spend. compare: two reports. audit: eco2ai as a second opinion. who: which name holds "
-        "what memory. free: give memory back. spill: move idle tensors off the GPU. dry-run: what %%%%titan "
-        "--dry-run becomes. After %%%%titan only options stand.",
+        "session as a table. status: what can be measured here and how. reset: forget the session. chat: the "
+        "chat memory (ls, show, forget, compact, save, open). remember, recall: store in it, search it. "
+        "dashboard: the session as a widget. budget: what the session may spend. compare: two reports. "
+        "audit: eco2ai as a second opinion. who: which name holds what memory. free: give memory back. "
+        "spill: move idle tensors off the GPU. dry-run: what %%%%titan --dry-run becomes. After %%%%titan "
+        "only options stand.",
     )
     @argument(
         "text",
         nargs="?",
-        help="What to recall: a text in quotes, or the name of a vector. For compare: a report's number in "
+        help="What to remember or recall: a text in quotes, or a variable. For compare: a report's number in "
         "the session, its label, or a variable that holds a report. For audit: start or stop. For free and "
         "spill: a variable.",
     )
@@ -306,12 +310,7 @@ class TitanMagics(Magics):
         help="Put the report, hits or table into NAME.",
     )
     @argument("-q", "--quiet", action="store_true", help="Measure, and show nothing.")
-    @argument(
-        "--chat",
-        metavar="ID",
-        type=unquoted,
-        help="Store the cell's last value, embeddings or texts, in chat ID.",
-    )
+    @chat_arguments
     @argument(
         "--zone", metavar="ZONE", type=unquoted, help="Country of the grid, such as DE, for the carbon."
     )
@@ -341,7 +340,7 @@ class TitanMagics(Magics):
     @argument("--off", action="store_true", help="Lift the session's budget.")
     @argument("--region", metavar="REGION", type=unquoted, help="Region of the zone, for audit.")
     @argument(
-        "-k", type=int, metavar="K", help="How many hits recall shows, or rows who: 5 and 20 by default."
+        "-k", type=int, metavar="K", help="How many hits recall shows (5), items chat show or rows who (20)."
     )
     @line_cell_magic
     def titan(self, line: str, cell: str | None = None) -> Any:
@@ -358,7 +357,7 @@ class TitanMagics(Magics):
         if (options.dry_run or options.verb == "dry-run") and body is None:
             raise UsageError("put --dry-run on the line of %%titan, above the cell that is not to run")
         if options.verb == "track":
-            return self._session.track(self._checked_settings(options), options.output)
+            return self._session.track(self._checked_settings(options), options.output, options.column)
         try:
             if body is not None:
                 return verbs.dry_run(self._session, body, options)
@@ -380,9 +379,12 @@ class TitanMagics(Magics):
                 plain["more"] = " ".join(map(repr, options.more))
                 shown = plain.get(name, f"--{name.replace('_', '-')}")
                 meant = f"; did you mean %titan {value}?" if value in VERBS else ""
+                if options.verb in QUOTED and name in _NAMES:
+                    meant = "; put a text in quotes"
                 raise UsageError(f"%titan {options.verb} takes no {shown}{meant} (help: %titan?)")
         if options.k is not None and options.k < 1:
             raise UsageError(f"-k is {options.k}: ask for at least one {_COUNTED[options.verb]}")
+        check_chat(options)
         return options
 
     def _checked_settings(self, options: Any) -> Settings:

@@ -19,6 +19,7 @@ from titan_nb.notebook.ctrl_c import CtrlC
 from titan_nb.notebook.expect import Expectations
 from titan_nb.notebook.interrupts import InterruptedCell, Shield
 from titan_nb.notebook.left_behind import LeftBehind
+from titan_nb.notebook.notebook_memory import NotebookMemory
 from titan_nb.notebook.present import Presenter
 from titan_nb.notebook.relief import Relief
 from titan_nb.settings import Settings
@@ -42,6 +43,7 @@ class Session:
         budgets: What may be spent, by a cell and by all of them.
         relief: What is done about memory when a cell has ended.
         expectations: What long cells took the last time.
+        notebook: The notebook's own cells as texts, for the chat memory.
         audit: eco2ai at work beside titan, while it is asked for.
         magics: The options; set by the extension once both exist.
     """
@@ -57,6 +59,7 @@ class Session:
         )
         self.relief = Relief(shell)
         self.expectations = Expectations(shell)
+        self.notebook = NotebookMemory(shell)
         self._left_behind = LeftBehind(shell)
         self._alarm = ContainerAlarm(tracker.meter.sampler.every, self.presenter.say)
         self.audit: Audit | None = None
@@ -108,7 +111,7 @@ class Session:
             return
         if closed is not None and closed[0].settings.chat is not None:
             # Outside the shield: the encoder is the user's code, and may be interrupted.
-            closed[0].chat = remember.store(closed[0], closed[2], self.warn)
+            closed[0].chat = remember.store(self, *closed)
         with Shield():
             try:
                 if closed is not None:
@@ -116,11 +119,15 @@ class Session:
             except BaseException as error:
                 self.warn("the report of this cell is lost", error)
             try:
+                self.notebook.after_cell(*left)
+            except BaseException as error:
+                self.warn("this cell is not remembered", error)
+            try:
                 self.relief.between_cells(self.magics.cache_threshold)
             except BaseException as error:
                 self.warn("the GPU's cache is not emptied", error)
 
-    def track(self, settings: Settings, output: str | None) -> None:
+    def track(self, settings: Settings, output: str | None, column: str | None = None) -> None:
         """Measure the running cell from here to its end, or change how it is measured.
 
         Raises:
@@ -147,6 +154,7 @@ class Session:
             except BaseException as error:
                 self.warn("this cell is not measured", error)
             frame.explicit = True
+            frame.column = column or frame.column
             if output is not None and output not in frame.outputs:
                 frame.outputs.append(output)
         shield.deliver()  # we stand in the user's cell: this is its interrupt
@@ -173,6 +181,10 @@ class Session:
     def close(self) -> None:
         """End without a report what is still open, and stop listening."""
         self.switch(on=False)
+        try:
+            self.notebook.close()
+        except Exception as error:
+            self.warn("the last cells are not remembered", error)
         self.budgets.close()
         running, self.audit = self.audit, None
         if running is not None:

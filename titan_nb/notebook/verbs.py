@@ -5,13 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.error import UsageError
-
-import titan_nb
-from titan_nb import units
 from titan_nb.notebook import verdicts
 from titan_nb.notebook.memory_options import SESSION
 from titan_nb.views import html, table, text, widgets
@@ -26,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "VERBS"]
 
-DEFAULT_HITS = 5
-SHOWN_LETTERS = 90
 STATUS_LETTERS = 96
 FORMATS: dict[str, Callable[[Sequence[Report], Sequence[Gap], Totals | None], str]] = {
     "text": text.table,
@@ -51,11 +45,15 @@ def on(session: Session, options: Any) -> None:
         for name, value in before.items():
             setattr(magics, name, value)
         raise
+    missing = session.notebook.start() if options.remember else None
+    if missing is not None:
+        sys.stderr.write(f"titan: {missing}\n")
 
 
 def off(session: Session, options: Any) -> None:
     """Measure no cell any more but those that ask for it."""
     session.switch(on=False)
+    session.notebook.stop()
 
 
 def report(session: Session, options: Any) -> None:
@@ -98,41 +96,19 @@ def reset(session: Session, options: Any) -> None:
     session.ledger.reset()
 
 
-def list_chats(session: Session, options: Any) -> None:
-    """List the chats of the kernel's chat memory."""
-    stats = titan_nb.chat_memory().stats()
-    rows = [
-        (_beginning(name), str(part.rows), str(part.dimension), units.byte_size(part.bytes), part.last_added)
-        for name, part in stats.per_chat.items()
-    ]
-    header = ("chat", "rows", "dimension", "size", "last added (UTC)")
-    session.presenter.publish(grid_bundle(f"Chat memory on {stats.device}", header, rows))
+def chat(session: Session, options: Any) -> None:
+    """List, show, forget, compact, save or open the kernel's chat memory."""
+    _memory("chat").chat(session, options)
+
+
+def remember(session: Session, options: Any) -> None:
+    """Store a text, or what a variable holds, in the chat memory."""
+    sys.stdout.write(_memory("remember").remember(session, options) + "\n")
 
 
 def recall(session: Session, options: Any) -> None:
-    """Show the stored rows nearest to a text, or to the vector of that name."""
-    if options.text is None:
-        raise UsageError('say what to recall: %titan recall "a text" or %titan recall NAME')
-    memory = titan_nb.chat_memory()
-    if options.chat is not None and options.chat not in memory:
-        known = ", ".join(map(repr, memory.chats())) or "none yet"
-        raise UsageError(f"no chat {options.chat!r}; there are: {known}")
-    hits = memory.search(_query(session, options.text), k=options.k or DEFAULT_HITS, chat_id=options.chat)
-    if options.output is not None:
-        session.shell.user_ns[options.output] = hits
-        return
-    rows = [
-        (
-            f"{hit.score:.3f}",
-            _beginning(hit.chat_id),
-            str(hit.id),
-            _beginning(hit.text or ""),
-            _words(hit.metadata),
-        )
-        for hit in hits
-    ]
-    title = f"Nearest to {options.text!r}"
-    session.presenter.publish(grid_bundle(title, ("score", "chat", "id", "text", "metadata"), rows))
+    """Show what in the chat memory is most like a text or a vector."""
+    _memory("recall").recall(session, options)
 
 
 def who(session: Session, options: Any) -> None:
@@ -173,15 +149,6 @@ def _totals(session: Session) -> Totals | None:
     return None if session.magics.display == "simulated" else session.ledger.totals
 
 
-def _query(session: Session, text: str) -> object:
-    """Return the vector called ``text`` if there is one, else the text itself, without its quotes."""
-    if text[:1] in ('"', "'"):
-        return text[1:-1]
-    value = session.shell.user_ns.get(text)
-    # IPython's own names, such as exit, are no vectors.
-    return text if value is None or callable(value) else value
-
-
 def dry_run(session: Session, body: str, options: Any) -> None:
     """Predict the peak of a cell without running it."""
     _memory("dry_run").dry_run(session, body, options)
@@ -196,21 +163,14 @@ def _names(options: Any) -> list[str]:
     return [name for name in (options.text, options.other, *options.more) if name is not None]
 
 
-def _beginning(text: str) -> str:
-    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
-
-
-def _words(metadata: Mapping[str, Any] | None) -> str:
-    return ", ".join(f"{key} {value}" for key, value in (metadata or {}).items())
-
-
 VERBS: dict[str, Callable[[Session, Any], None]] = {
     "on": on,
     "off": off,
     "report": report,
     "status": status,
     "reset": reset,
-    "chat": list_chats,
+    "chat": chat,
+    "remember": remember,
     "recall": recall,
     "dashboard": dashboard,
     "free": free,

@@ -75,24 +75,29 @@ def grid_html(
 
 
 def grid_bundle(
-    title: str, header: _Cells, rows: Sequence[_Cells], notes: Sequence[str] = ()
+    title: str,
+    header: _Cells,
+    rows: Sequence[_Cells],
+    notes: Sequence[str] = (),
+    *,
+    right: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return a titled table as JSON, HTML and text, by MIME type; columns of figures are set flush right.
-
-    A column of figures may have gaps.
 
     Args:
         title: Stands above the table.
         header: The titles of the columns.
         rows: The cells.
         notes: What else there is to say, one line each, below the table.
+        right: Titles of the columns of figures; by default those whose cells, but for gaps, begin as figures.
     """
     texts = [[plain(cell) for cell in cells] for cells in rows]
-    right = {
-        name
-        for name, column in zip(header, zip(*texts, strict=True), strict=False)
-        if any(column) and all(not cell or _FIGURE.match(cell) for cell in column)
-    }
+    if right is None:
+        right = {
+            name
+            for name, column in zip(header, zip(*texts, strict=True), strict=False)
+            if any(column) and all(not cell or _FIGURE.match(cell) for cell in column)
+        }
     if texts:
         text = f"{plain(title)}\n\n{grid_text(header, texts, right=right)}"
         html = f'<div style="overflow-x:auto">{grid_html(title, header, texts, right=right)}</div>'

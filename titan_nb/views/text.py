@@ -37,7 +37,7 @@ def line(report: Report) -> str:
     if any("simulated" in part.source for part in report.energy.values()):
         last.append("simulated")
     if report.chat:
-        last.append(plain(report.chat, 80))
+        last.append(plain(report.chat, 160))
     text = ""
     for memory in _memory_forms(report):
         text = " · ".join([*first, *memory, *last])

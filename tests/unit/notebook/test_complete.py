@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
+from titan_nb.chat import ChatMemory
+from titan_nb.errors import ChatError
 from titan_nb.notebook.complete import matcher
 from titan_nb.notebook.magics import ALLOWED, VERBS, TitanMagics
 
@@ -30,13 +33,13 @@ def test_the_words_are_the_parsers_own() -> None:
             flag.lstrip("-").replace("-", "_") for flag in offered if flag.startswith("--") or flag == "-k"
         } == (ALLOWED[verb] - {"text"})
     assert words("%titan off ") == []
-    assert set(words("%titan on ")) == {"--gpu-limit", "--ram-limit", "--reclaim"}
+    assert set(words("%titan on ")) == {"--gpu-limit", "--ram-limit", "--reclaim", "--remember"}
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("%titan re", ["report", "reset", "recall"]),
+        ("%titan re", ["report", "reset", "recall", "remember"]),
         ("%titan track --l", ["--label"]),
         ("%%titan --q", ["--quiet"]),
         ("%%titan -o", ["-o"]),
@@ -76,3 +79,26 @@ def test_an_ipython_without_context_matchers_goes_without(monkeypatch: pytest.Mo
 
     monkeypatch.delattr(completer, "context_matcher")
     assert matcher(PARSER, ALLOWED) is None
+
+
+def test_actions_and_chats_are_offered(titan: InteractiveShell, memory: ChatMemory) -> None:
+    memory.add("alpha", ["a"])
+    memory.add("two words", ["a"])
+    assert words("%titan chat ") == ["ls", "show", "forget", "compact", "save", "open"]
+    assert words("%titan chat s") == ["show", "save"]
+    assert words("%titan chat show ") == words("%%titan --chat ") == ["alpha", '"two words"']
+    assert words("%titan chat forget a") == words("%titan recall 'x' --chat a") == ["alpha"]
+    assert words("%titan chat open ") == words("%titan chat show alpha ") == []
+    assert words("%titan chat open --") == ["--discard"]
+
+
+def test_no_chats_are_offered_where_the_memory_cannot_say(
+    titan: InteractiveShell, memory: ChatMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down() -> list[str]:
+        raise ChatError("the server is down")
+
+    monkeypatch.setattr(memory, "chats", down)
+    assert words("%titan chat show ") == []
+    monkeypatch.delitem(sys.modules, "titan_nb.chat")
+    assert words("%titan chat show ") == []
