@@ -14,8 +14,12 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "codecarbon": ("codecarbon",),
     # Its own metadata has no upper bounds: with pandas 3 it cannot finish, without pkg_resources not start.
     "eco2ai": ("eco2ai==0.3.12", "pandas<3", "setuptools<82"),
+    "faiss-cpu": ("faiss-cpu",),
     "ipyexperiments": ("ipyexperiments", "pynvml<13", "setuptools<82"),
+    "lancedb": ("lancedb", "pyarrow"),
+    "nano-vectordb": ("nano-vectordb",),
     "pytorch_memlab": ("pytorch_memlab", "torch==2.13.0", "setuptools<82"),
+    "turbovec": ("turbovec",),
     "zeus": ("zeus",),
 }
 
