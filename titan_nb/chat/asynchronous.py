@@ -22,6 +22,10 @@ class Asynchronous:
         """Return the items most like a text; see ``recall``."""
         return await self._in_thread("recall", *args, **options)
 
+    async def get_async(self, *args: Any, **options: Any) -> Any:
+        """Return the items with these ids; see ``get``."""
+        return await self._in_thread("get", *args, **options)
+
     async def update_async(self, *args: Any, **options: Any) -> Any:
         """Change one item; see ``update``."""
         return await self._in_thread("update", *args, **options)
@@ -29,6 +33,14 @@ class Asynchronous:
     async def forget_async(self, *args: Any, **options: Any) -> Any:
         """Drop items; see ``forget``."""
         return await self._in_thread("forget", *args, **options)
+
+    async def verify_async(self) -> Any:
+        """Check all that is kept against its checksums; see ``verify``."""
+        return await self._in_thread("verify")
+
+    async def create_index_async(self) -> Any:
+        """Build what the fast search needs on servers; see ``create_index``."""
+        return await self._in_thread("create_index")
 
     async def compact_async(self) -> Any:
         """Give back the room of what was forgotten; see ``compact``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from titan_nb.chat import bits
 from titan_nb.chat.codes import Codes, quantise
+from titan_nb.chat.faiss_scan import FaissRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,9 @@ class Index:
     """What a search reads in place of the rows of one chunk: codes in RAM, or a copy on a GPU.
 
     The int8 codes cover the first ``count`` rows, the sketches of one bit a number the first
-    ``sketched_count``; both are made by the searches that use them. All methods may be called from any
-    thread; arrays that were handed out stay as they are.
+    ``sketched_count``, and what faiss keeps in their place the first ``faiss_count``; they are made by the
+    searches that use them. All methods may be called from any thread; arrays that were handed out stay as
+    they are.
 
     Args:
         dimension: Numbers per row.
@@ -44,6 +46,8 @@ class Index:
         self._count = 0
         self._sketches: np.ndarray | None = None
         self._sketched_count = 0
+        self._faiss_rows: FaissRows | None = None
+        self._faiss_failed = False
 
     @property
     def count(self) -> int:
@@ -56,10 +60,16 @@ class Index:
         return self._sketched_count
 
     @property
+    def faiss_count(self) -> int:
+        """Number of rows that faiss keeps."""
+        faiss_rows = self._faiss_rows
+        return 0 if faiss_rows is None else faiss_rows.count
+
+    @property
     def host_bytes(self) -> int:
-        """What codes and sketches take in RAM, with the room kept for rows to come."""
-        codes, sketches = self._codes, self._sketches
-        return (0 if codes is None else codes.nbytes) + (0 if sketches is None else sketches.nbytes)
+        """What codes, sketches and faiss take in RAM, with the room kept for rows to come."""
+        kept = self._codes, self._sketches, self._faiss_rows
+        return sum([0 if one is None else one.nbytes for one in kept])
 
     def extend(self, rows: np.ndarray) -> None:
         """Make the codes that are missing for ``rows``, which begin with the rows that have codes."""
@@ -93,9 +103,25 @@ class Index:
                 self._sketches, self._sketched_count = sketches, last
             return sketches[:, :last]
 
-    def release(self) -> None:
-        """Drop codes and sketches; the searches that want them make them again."""
+    def faiss_rows(self, rows: np.ndarray) -> FaissRows | None:
+        """Return these rows as faiss keeps them, made up to date first; None once faiss has failed."""
         with self._lock:
+            if self._faiss_failed:
+                return None
+            try:
+                faiss_rows = self._faiss_rows or FaissRows(self.dimension)
+                faiss_rows.extend(rows)
+            # Whatever it is: there are sketches.
+            except Exception:
+                self._faiss_rows, self._faiss_failed = None, True
+                return None
+            self._faiss_rows = faiss_rows
+            return faiss_rows
+
+    def release(self) -> None:
+        """Drop codes, sketches and what faiss keeps; the searches that want them make them again."""
+        with self._lock:
+            self._faiss_rows = None
             self._codes, self._count = None, 0
             self._sketches, self._sketched_count = None, 0
 

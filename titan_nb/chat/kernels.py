@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from titan_nb.chat import bits
+from titan_nb.chat import bits, faiss_scan
 from titan_nb.chat.bits import Sketched
 from titan_nb.chat.block import Answer, Block, Found
 from titan_nb.chat.certify import ROUNDING, Certificate, Table, dot_products, rounded
@@ -21,6 +21,7 @@ from titan_nb.chat.top import near
 if TYPE_CHECKING:
     import numpy as np
 
+    from titan_nb.chat.faiss_scan import FaissRows
     from titan_nb.chat.store import Mode
 
 __all__ = ["CODED_ROWS", "search"]
@@ -55,8 +56,9 @@ def search(blocks: Sequence[Block], queries: np.ndarray, k: int, *, mode: Mode =
         queries: Unit rows, float32, shape (m, d).
         k: How many rows to return per query; fewer where there are fewer.
         mode: ``exact`` for what brute force in float64 over all rows would give. ``fast`` may leave out a
-            few of the best k in a thousand, see `titan_nb.chat.bits`; small memories, and those where it
-            would not be faster, are searched exactly all the same.
+            few of the best k in a thousand, see `titan_nb.chat.bits`, and `titan_nb.chat.faiss_scan` for a
+            process that has imported faiss; small memories, and those where it would not be faster, are
+            searched exactly all the same.
     """
     import numpy as np
 
@@ -68,7 +70,7 @@ def search(blocks: Sequence[Block], queries: np.ndarray, k: int, *, mode: Mode =
         return Answer([[] for _ in queries], certified=True, rescored_rows=0)
     found: list[list[Found]] = []
     rescored, certified = 0, True
-    parts = _parts(table, sketched=mode == "fast")
+    parts = _parts(table, fast=mode == "fast")
     with _rules(parts):
         for first in range(0, len(queries), _QUERIES):
             some = queries[first : first + _QUERIES]
@@ -115,34 +117,43 @@ def _alone(block: Block, query: np.ndarray, k: int) -> Answer:
 def _offer(parts: Sequence[Part], queries: Queries, proofs: Sequence[Certificate], k: int) -> bool:
     """Offer the candidates of all parts to the proofs; return whether none was left to chance."""
     sketched: list[tuple[CodedPart, Sketched]] = []
+    with_faiss: list[tuple[CodedPart, FaissRows]] = []
     for part in parts:
+        if isinstance(part, CodedPart) and part.faiss_rows is not None:
+            with_faiss.append((part, part.faiss_rows))
+            continue
         if isinstance(part, CodedPart) and part.sketches is not None:
             sketched.append((part, Sketched(part.sketches, part.codes, part.block.alive)))
             continue
         reaches = part.reach(queries, k, [proof.floor for proof in proofs])
         for proof, reach in zip(proofs, reaches, strict=True):
             proof.offer(reach)
-    certified = True
-    for number, proof in enumerate(proofs if sketched else ()):
+    certified = not with_faiss
+    for number, proof in enumerate(proofs if sketched or with_faiss else ()):
         query = Queries(queries.rows[number : number + 1])
-        likely = bits.likely([some for _, some in sketched], query, k)
+        likely = bits.likely([some for _, some in sketched], query, k) if sketched else None
         for place, (part, _) in enumerate(sketched):
             if likely is None:
                 proof.offer(part.reach(query, k, [proof.floor])[0])
             else:
                 proof.offer(part.reach_among(likely[place], query, k, proof.floor))
         certified = certified and likely is None
+        if with_faiss:
+            faiss_scan.offer(with_faiss, query, proof, k)
     return certified
 
 
-def _parts(table: Table, *, sketched: bool) -> list[Part]:
+def _parts(table: Table, *, fast: bool) -> list[Part]:
     """Return how the rows are read: together, the parts cover each row that counts once."""
     coded = len(table) >= CODED_ROWS
     parts: list[Part] = []
     together: list[Block] = []
     together_rows = start = 0
-    sketched = sketched and bits.available(table.dimension)
-    new = _New(_NEW_CODES, _NEW_BITS if sketched else 0)
+    new = _New(
+        _NEW_CODES,
+        bits=_NEW_BITS if fast and bits.available(table.dimension) else 0,
+        faiss=_NEW_BITS if fast and faiss_scan.available(table.dimension) else 0,
+    )
     for block in table.blocks:
         count = len(block.rows)
         special = _special(block, start, new) if coded or block.index.device_rows is not None else []
@@ -161,10 +172,11 @@ def _parts(table: Table, *, sketched: bool) -> list[Part]:
 
 @dataclass
 class _New:
-    """How many rows may still get codes and sketches in this search."""
+    """How many rows may still get codes, sketches, and a place in a faiss index in this search."""
 
     codes: int
     bits: int
+    faiss: int
 
 
 def _special(block: Block, start: int, new: _New) -> list[Part]:
@@ -190,6 +202,11 @@ def _special(block: Block, start: int, new: _New) -> list[Part]:
         return []
     new.codes -= missing
     codes = index.codes(block.rows)
+    if new.faiss > 0 and count >= faiss_scan.FEWEST_ROWS and block.weights is None and block.alive is None:
+        new.faiss -= max(0, count - index.faiss_count)
+        faiss_rows = index.faiss_rows(block.rows)
+        if faiss_rows is not None:
+            return [CodedPart(block, start, codes, faiss_rows=faiss_rows)]
     sketches = None
     missing = max(0, count - index.sketched_count)
     if new.bits > 0 and block.weights is None:

@@ -15,6 +15,7 @@ from titan_nb.chat.top import Reach, reach, reach_on_device
 if TYPE_CHECKING:
     import numpy as np
 
+    from titan_nb.chat.faiss_scan import FaissRows
 
 __all__ = ["CodedPart", "DevicePart", "Part", "RowsPart", "SparsePart", "float32_error", "some_rows"]
 
@@ -97,13 +98,22 @@ class CodedPart:
         start: The place of its first row.
         codes: The codes of all its rows.
         sketches: The sketches of all its rows, where they are wanted and there.
+        faiss_rows: The same rows as faiss keeps them, where that is wanted and there.
     """
 
-    def __init__(self, block: Block, start: int, codes: Codes, sketches: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        block: Block,
+        start: int,
+        codes: Codes,
+        sketches: np.ndarray | None = None,
+        faiss_rows: FaissRows | None = None,
+    ) -> None:
         self.block = block
+        self.start = start
         self.codes = codes
         self.sketches = sketches
-        self._start = start
+        self.faiss_rows = faiss_rows
 
     def reach(self, queries: Queries, k: int, floors: Sequence[float]) -> list[Reach]:
         """Return the candidates; see `Part`."""
@@ -112,7 +122,7 @@ class CodedPart:
     def reach_among(self, rows: np.ndarray, queries: Queries, k: int, floor: float) -> Reach:
         """Return the candidates among these rows of the block for one query; all weights are 1."""
         [one] = self._reach(self.codes.take(rows), queries, k, [floor], weigh=False)
-        return one._replace(places=rows[one.places - self._start] + self._start)
+        return one._replace(places=rows[one.places - self.start] + self.start)
 
     def _reach(
         self, codes: Codes, queries: Queries, k: int, floors: Sequence[float], *, weigh: bool
@@ -122,7 +132,7 @@ class CodedPart:
         slack = constant + per_error * worst + ROUNDING
         if weigh:
             _weigh(values, self.block)
-        return _reaches(values, slack, k, floors, self._start, _Errors(codes.errors, worst, per_error))
+        return _reaches(values, slack, k, floors, self.start, _Errors(codes.errors, worst, per_error))
 
 
 class DevicePart:

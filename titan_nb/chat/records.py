@@ -20,8 +20,8 @@ class Hit(NamedTuple):
     Attributes:
         id: Number of the item, unique over the whole memory.
         chat_id: The chat it was stored under.
-        score: Cosine of the angle between the item and the query, from -1 to 1; times the item's weight where
-            scores fade with age.
+        score: Cosine of the angle between the item and the query, from -1 to 1 up to the rounding of float32
+            (1e-7); times the item's weight where scores fade with age.
         text: Its text, or None when it was stored without one.
         metadata: Its metadata, or None when it was stored without; a copy that may be changed.
         time: When it was stored, in UTC.

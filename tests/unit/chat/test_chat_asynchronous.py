@@ -25,7 +25,9 @@ def test_each_twin_does_what_the_other_does(tmp_path: Path) -> None:
         await memory.add_async("b", ["four"])
         assert [hit.text for hit in await memory.recall_async("four", 1, "b")] == ["four"]
         await memory.update_async(0, text="w")
-        assert memory.get(0).text == "w"
+        assert (await memory.get_async(0)).text == "w"
+        assert await memory.verify_async() == ()
+        assert await memory.create_index_async() is None
         assert await memory.forget_async("b") == 1
         assert (await memory.compact_async()).dropped_rows >= 0
         await memory.save_async(tmp_path / "saved")

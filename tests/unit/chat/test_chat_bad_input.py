@@ -41,7 +41,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "objects": (lambda: np.array([[object()] * 3]), "dtype object"),
     "masked": (lambda: np.ma.masked_greater(np.ones((2, 3)), 0.5), "masked"),
     "a text": (lambda: "text", "a single text"),
-    "texts and numbers": (lambda: ["text", [1.0, 2.0, 3.0]], "row 1 is a list among texts|among texts"),
+    "texts and numbers": (lambda: ["text", [1.0, 2.0, 3.0]], "row 1 among texts is of type list"),
     "a dict": (lambda: {"a": 1}, "dict"),
     "nothing": (lambda: None, "NoneType"),
 }

@@ -109,11 +109,11 @@ def test_rows_that_all_tie_at_the_top_are_taken_at_once() -> None:
 def test_nobody_elses_random_numbers_are_drawn() -> None:
     np.random.seed(5)
     before = np.random.get_state()[1].tolist()
-    bits._rotation.cache_clear()
-    first = bits._rotation(100)
+    bits.rotation.cache_clear()
+    first = bits.rotation(100)
     assert np.random.get_state()[1].tolist() == before
-    bits._rotation.cache_clear()
-    np.testing.assert_array_equal(bits._rotation(100), first)
+    bits.rotation.cache_clear()
+    np.testing.assert_array_equal(bits.rotation(100), first)
     np.testing.assert_allclose(first @ first.T, np.eye(100), atol=1e-5)
 
 

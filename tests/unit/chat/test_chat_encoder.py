@@ -86,8 +86,9 @@ def test_the_text_without_known_words_is_shown_shortened() -> None:
     ("texts", "message"),
     [
         ([], "an empty list"),
-        (["a", [1.0, 2.0]], "row 1 is a list"),
-        ([None, "a"], "row 0 is a NoneType"),
+        (["a", [1.0, 2.0]], "row 1 among texts is of type list: pass only texts"),
+        ([None, "a"], r"row 0 has no text \(None\): leave such rows out"),
+        (["nan", float("nan")], r"row 1 has no text \(nan\): leave such rows out"),
         (["a", "b\ud800"], "row 1 holds half of a surrogate pair at character 1"),
     ],
 )

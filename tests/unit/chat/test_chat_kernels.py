@@ -223,8 +223,8 @@ def test_the_answer_is_for_the_rows_of_the_block(small_plan: None) -> None:
     assert later.count == 6000
 
 
-def kinds(blocks: list[Block], *, sketched: bool = False) -> list[type]:
-    return [type(part) for part in kernels._parts(kernels.Table(blocks), sketched=sketched)]
+def kinds(blocks: list[Block], *, fast: bool = False) -> list[type]:
+    return [type(part) for part in kernels._parts(kernels.Table(blocks), fast=fast)]
 
 
 def test_the_plan_by_size() -> None:
@@ -363,7 +363,7 @@ def test_a_copy_that_was_dropped_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
     index = Index(24)
     blocks = [Block(rows, index, lambda places: places)]
     part = DevicePart(blocks[0], 0, 300)
-    monkeypatch.setattr(kernels, "_parts", lambda table, *, sketched: [part])
+    monkeypatch.setattr(kernels, "_parts", lambda table, *, fast: [part])
     check(search(blocks, rows[:2], 4), blocks, rows[:2], 4)
 
 
