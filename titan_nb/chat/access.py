@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -57,7 +58,6 @@ class Access:
         self._process = os.getpid()
         self._torn = False
         self._seen_version: int | None = None
-        self._changing = self._looking = False
         try:
             connection = _in_memory() if folder is None else folder.connect()
         except BaseException:
@@ -84,7 +84,7 @@ class Access:
             ChatError: If it may not be changed, or ``change`` says so.
             ResourceError: If memory or disk is short.
         """
-        self._check_process()
+        self._refuse_child()
         with self.lock:
             self._check()
             if self._folder is not None and self._reads_only:
@@ -94,7 +94,6 @@ class Access:
                 )
             self._torn = True
             try:
-                self._changing = True
                 result = change()
             except BaseException as error:
                 # Where that cannot be done either, the next call does it.
@@ -103,8 +102,6 @@ class Access:
                 if isinstance(error, (sqlite3.Error, MemoryError)):
                     raise self._explained(error) from error
                 raise
-            finally:
-                self._changing = False
             self._torn = False
             return result
 
@@ -114,11 +111,11 @@ class Access:
         Raises:
             ChatError: If it cannot be read, or ``look`` says so.
         """
-        self._check_process()
+        self._refuse_child()
         with self.lock:
             self._check()
             try:
-                return self._read_folder(look) if self._reads_only and not self._looking else look()
+                return self._read_folder(look) if self._reads_only else look()
             except (sqlite3.Error, MemoryError) as error:
                 raise self._explained(error) from error
 
@@ -133,16 +130,17 @@ class Access:
             return ()
         from titan_nb.chat.recover import verify
 
-        self._check_process()
+        self._refuse_child()
         with self.lock:
             self._check()
             try:
-                # What is in memory is brought in line at the next call.
+                # If anything is taken out, the next call brings what is in memory in line.
                 self._torn = not self._reads_only
                 found = verify(self.catalog.connection, self._folder)
             except (sqlite3.Error, MemoryError) as error:
                 raise self._explained(error) from error
             if not self._reads_only:
+                self._torn = bool(found)
                 self.recovered += found
             return found
 
@@ -158,7 +156,6 @@ class Access:
         for attempt in range(TRIES):
             catalog.begin()
             try:
-                self._looking = True
                 version = catalog.data_version()
                 if version != self._seen_version:
                     self.contents.load(catalog)
@@ -169,12 +166,11 @@ class Access:
                 if attempt == TRIES - 1 or not isinstance(error.__cause__, FileNotFoundError):
                     raise
             finally:
-                self._looking = False
                 catalog.rollback()
         raise AssertionError
 
-    def _check_process(self) -> None:
-        # Before the lock, which another thread of the parent may have held when this process was forked.
+    def _refuse_child(self) -> None:
+        # Without the lock, which another thread of the parent may have held when this process was forked.
         if os.getpid() != self._process:
             if self._folder is not None:
                 self._folder.check_process()
@@ -186,16 +182,22 @@ class Access:
     def _check(self) -> None:
         if not self._let_go.alive:
             raise ChatError("this memory was closed: open it again")
-        if self._changing:
-            # The same thread: a finaliser, or a handler of signals.
-            raise ChatError(
-                "this memory is being changed by the call that this one interrupts: try again later"
-            )
+        if (self._torn or self.catalog.connection.in_transaction) and self._interrupts():
+            raise ChatError("this memory is in use by the call that this one interrupts: try again after it")
         if self._torn:
             try:
                 self._mend()
             except (sqlite3.Error, MemoryError) as error:
                 raise self._explained(error) from error
+
+    def _interrupts(self) -> bool:
+        """Say whether this is done by a finaliser or signal handler, in the middle of another call."""
+        frame = sys._getframe(2).f_back
+        while frame is not None:
+            if frame.f_code in _CALLS and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
 
     def _mend(self) -> None:
         """Bring the contents in line with the catalogue, after a change that was cut short."""
@@ -229,6 +231,9 @@ class Access:
         from titan_nb.chat.database import explained
 
         return explained(error, self._folder.path)
+
+
+_CALLS = {Access.write.__code__, Access.read.__code__, Access.verify.__code__}
 
 
 def _in_memory() -> sqlite3.Connection:

@@ -47,7 +47,7 @@ def is_database(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
         try:
             found = connection.execute("PRAGMA application_id").fetchone()
         finally:

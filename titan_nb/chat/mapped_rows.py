@@ -64,6 +64,8 @@ class MappedRows:
 
 
 class _Pages:
+    _address: int | None = None
+
     def __init__(self, descriptor: int, length: int) -> None:
         self._length = length
         self._unmap = _libc().munmap

@@ -193,7 +193,7 @@ class Tiers:
                 continue
             try:
                 chunk.to_disk()
-            except (ChatError, ResourceError, OSError):
+            except (ChatError, ResourceError, MemoryError, OSError):
                 break  # the disk is full or broken: what it cannot take stays
             disk_bytes += written
             self._moved.add(chunk)

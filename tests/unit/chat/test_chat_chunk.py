@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +186,63 @@ def test_scratch_files_go_with_a_memory_that_nobody_closed(monkeypatch: pytest.M
     assert path.exists()
     del scratch
     assert not path.exists()
+
+
+def test_dead_rows_stay_dead_where_it_is_not_known_which_they_are(chunk: Chunk) -> None:
+    _add(chunk, ROWS[:4])
+    chunk.reset(4, 1)
+    chunk.kill([2])
+    assert chunk.alive_is_unknown
+    assert chunk.dead == 2
+
+
+def test_what_was_never_published_does_not_come_back_by_way_of_memory(chunk: Chunk) -> None:
+    _add(chunk, ROWS[:3])
+    chunk.to_disk()
+    chunk.write(ROWS[10:20])
+    chunk.to_ram()
+    _add(chunk, ROWS[3:5])
+    chunk.to_disk()
+    assert np.array_equal(chunk.rows, ROWS[:5])
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_rows_outlive_a_temporary_folder_that_somebody_cleans(
+    chunk: Chunk, scratch: Scratch, *, grown: bool
+) -> None:
+    rows = units(300)
+    held = 200 if grown else 3
+    _add(chunk, rows[:3])
+    chunk.to_disk()
+    if grown:
+        _add(chunk, rows[3:held])
+    assert scratch._path is not None
+    shutil.rmtree(scratch._path)
+    assert np.array_equal(chunk.rows, rows[:held])
+    _add(chunk, rows[held:250])
+    assert np.array_equal(chunk.rows, rows[:250])
+    chunk.to_disk()
+    assert chunk.on_disk
+    _add(chunk, rows[250:])
+    assert np.array_equal(chunk.rows, rows)
+
+
+def test_codes_of_rows_that_were_cut_off_are_dropped(chunk: Chunk) -> None:
+    _add(chunk, ROWS[:4])
+    chunk.index.extend(chunk.rows)
+    chunk.reset(5, 0)
+    assert chunk.index.count == 4
+    chunk.reset(3, 0)
+    assert chunk.index.count == 0
+
+
+def test_a_forked_child_that_closes_leaves_the_files(scratch: Scratch) -> None:
+    scratch.new_segment(1, 8)
+    path = scratch._path
+    assert path is not None
+    child = os.fork()
+    if child == 0:
+        scratch.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert path.exists()

@@ -196,3 +196,33 @@ def test_a_database_that_is_none(place: Path) -> None:
     (place / "memory.sqlite3").write_bytes(b"SQLite forma" + bytes(5000))
     with pytest.raises(ChatError, match=r"memory\.sqlite3 is damaged \(file is not a database\)"):
         folder.connect()
+
+
+def test_looking_whether_it_is_a_memory_ends_no_locks(folder: Folder, place: Path) -> None:
+    connection = folder.connect()
+    connection.execute("CREATE TABLE notes (text TEXT)")
+    assert Folder.holds_memory(place)
+    with pytest.raises(ChatError, match="has it open already"):
+        Folder.open(place)
+    # Whoever closes the last connection removes the log: another process must not think that it does.
+    in_process(
+        "import sqlite3\nc = sqlite3.connect(sys.argv[1])\nc.execute('SELECT * FROM notes')\nc.close()",
+        place / "memory.sqlite3",
+    )
+    assert (place / "memory.sqlite3-wal").exists()
+    connection.close()
+
+
+def test_what_is_a_memory(place: Path, tmp_path: Path) -> None:
+    made(place)
+    before = sorted(place.iterdir())
+    assert Folder.holds_memory(place)
+    assert sorted(place.iterdir()) == before
+    other = tmp_path / "other"
+    other.mkdir()
+    for content in (b"", b"SQLite format 3", bytes(5000)):
+        (other / "memory.sqlite3").write_bytes(content)
+        assert not Folder.holds_memory(other)
+    (other / "memory.sqlite3").unlink()
+    sqlite3.connect(other / "memory.sqlite3").execute("CREATE TABLE mine (x)").connection.close()
+    assert not Folder.holds_memory(other)

@@ -472,3 +472,29 @@ def test_what_is_forgotten_or_compacted_takes_no_memory(store: LocalStore) -> No
     store.forget(Selection(chat_id="b"))
     gc.collect()
     assert [one() for one in held] == [None, None]
+
+
+def test_dead_rows_stay_dead_when_more_die_before_anybody_searched(tmp_path: Path) -> None:
+    store = opened(tmp_path / "kept")
+    store.add("a", batch(units(10)))
+    store.forget(Selection(ids=(3,)))
+    store.close()
+    store = opened(tmp_path / "kept")
+    store.forget(Selection(ids=(5,)))
+    store.update(7, Change(frozenset({"row"}), row=units(1, seed=4)[0]))
+    found = store.search(units(1), 20, ALL).found[0]
+    assert sorted(match.item.id for match in found) == [0, 1, 2, 4, 6, 7, 8, 9]
+    store.close()
+
+
+def test_a_search_leaves_nothing_to_the_garbage_collector(store: LocalStore) -> None:
+    store.add("a", batch(units(100)))
+    store.search(units(2), 3, ALL)
+    gc.collect()
+    gc.disable()
+    try:
+        store.search(units(2), 3, ALL)
+        store.search(units(1), 3, Selection(chat_id="a"))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

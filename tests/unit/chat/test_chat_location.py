@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +131,56 @@ def test_a_memory_on_two_servers(urls: list[str], tmp_path: Path) -> None:
         memory.save(tmp_path / "saved")
         assert memory.stats().location == str(tmp_path / "saved")
         assert len(memory) == 28
+
+
+def test_ids_are_not_given_again_after_a_move(tmp_path: Path) -> None:
+    memory = ChatMemory()
+    memory.add("a", ROWS[:10])
+    memory.forget(ids=[8, 9])
+    memory.save(tmp_path / "saved")
+    assert memory.add("a", ROWS[:1]) == [10]
+    memory.close()
+
+
+def test_what_a_killed_save_left_stays_out(tmp_path: Path) -> None:
+    with ChatMemory(tmp_path / f"saved.partial-{os.getpid()}") as left:
+        left.add("other", ROWS[:3], ids=[500, 501, 502])
+    memory = filled()
+    before = contents(memory)
+    memory.save(tmp_path / "saved")
+    assert contents(memory) == before
+    memory.close()
+
+
+def test_something_that_comes_there_meanwhile_is_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = location_module._copy
+
+    def slow(source: Any, target: Any) -> None:
+        copy(source, target)
+        (tmp_path / "saved").mkdir()
+        (tmp_path / "saved" / "notes.txt").write_text("mine")
+
+    memory = filled()
+    monkeypatch.setattr(location_module, "_copy", slow)
+    with pytest.raises(ChatError, match="is there already, and not empty"):
+        memory.save(tmp_path / "saved")
+    assert [one.name for one in tmp_path.rglob("*")] == ["saved", "notes.txt"]
+    assert memory.stats().location == "memory"
+    memory.close()
+
+
+def test_what_still_reads_a_memory_that_moves_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titan_nb.chat.local._PAGE_ITEMS", 5)
+    memory = filled()
+    left = weakref.ref(memory._store)
+    items, expected = memory.list(), [item.id for item in memory.list()]
+    assert next(items).id == expected[0]
+    memory.save(tmp_path / "saved")
+    assert [item.id for item in items] == expected[1:]
+    del items
+    assert left() is None, "nothing else keeps it"
+    memory.close()

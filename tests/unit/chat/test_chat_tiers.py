@@ -21,7 +21,7 @@ from titan_nb.chat.gpu import DeviceRows
 from titan_nb.chat.local import LocalStore
 from titan_nb.chat.store import Batch, Selection
 from titan_nb.chat.tiers import Tiers, read_budgets
-from titan_nb.errors import ResourceError, SettingsError
+from titan_nb.errors import ChatError, ResourceError, SettingsError
 from titan_nb.memory.reclaim import anyone_yields, ask_yielders
 
 MIB = 1 << 20
@@ -354,3 +354,38 @@ def test_no_search_notices_where_chunks_are(
         assert report["ram"] <= ram
         found.store.close()
     uninstall()
+
+
+def test_compacting_keeps_to_the_budget() -> None:
+    budget = 2 * SIZE
+    memory = Memory({"ram": budget})
+    for chat in "abc":
+        memory.add(chat)
+    memory.store.forget(Selection(ids=(1, ROWS + 1, 2 * ROWS + 1)))
+    memory.store.compact()
+    assert 0 < memory.store.tiers()["ram"] <= budget
+    memory.store.close()
+
+
+def test_a_temporary_folder_that_cannot_be_made_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("tempfile.mkdtemp", failing)
+    memory = Memory({"ram": SIZE})
+    memory.add("a")
+    memory.add("b")
+    memory.search()
+    memory.store.close()
+
+
+def test_a_file_that_cannot_be_made_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ChatError("making a file for rows failed")
+
+    monkeypatch.setattr("titan_nb.chat.scratch.Segment.create", failing)
+    memory = Memory({"ram": SIZE})
+    memory.add("a")
+    memory.add("b")
+    memory.search()
+    memory.store.close()

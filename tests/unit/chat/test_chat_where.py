@@ -192,3 +192,14 @@ def test_every_operator_is_known_to_the_reader() -> None:
         assert read_where({"n": {operator: value}}) == (
             Condition(("n",), operator, (1,) if operator == "$in" else value),
         )
+
+
+def test_more_conditions_than_sqlite_nests() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE items (metadata TEXT)")
+    many = {f"key {number}": "value" for number in range(2000)}
+    connection.executemany("INSERT INTO items VALUES (?)", [(json.dumps(many),), ("{}",)])
+    clause, parameters = sqlite_clause(read_where(many))
+    found = connection.execute(f"SELECT metadata FROM items WHERE 1{clause}", parameters)
+    assert [len(json.loads(metadata)) for (metadata,) in found] == [2000]
+    connection.close()
