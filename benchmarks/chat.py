@@ -73,7 +73,7 @@ class Bench:
         path = options.data / f"text-{options.rows}.npy"
         few = min(10_000, options.rows)
         for tool in ("titan", "nano-vectordb"):
-            self.run("chat", tool, 200, data=path, rows=few)
+            self.run("chat", tool, 1000, data=path, rows=few)
             self.run("insert", tool, 1, data=path, rows=few)
         many = min(100_000, options.rows)
         for tool in ("titan", "lancedb"):
@@ -87,7 +87,7 @@ class Bench:
 
     def sizes(self) -> None:
         """Search ever more rows, for the plot."""
-        path = self.options.data / f"random-{self.options.rows}.npy"
+        path = self.options.data / f"text-{self.options.rows}.npy"
         for power in range(3, 10):
             rows = 10**power
             if rows > self.options.rows:

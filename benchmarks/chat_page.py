@@ -43,8 +43,8 @@ def _tools(part: str, rounds: Sequence[Found]) -> dict[str, Any]:
             tool["wall"] += clocks["wall_ms"]
             if "recall" in one:
                 tool.setdefault("recall", []).append(one["recall"][name])
-            if "resident_bytes_per_row" in one and name == EXACT:
-                tool["bytes_per_row"] = one["resident_bytes_per_row"]
+            if name in one.get("resident_bytes_per_row", ()):
+                tool["bytes_per_row"] = one["resident_bytes_per_row"][name]
             if "peak_over_input" in one:
                 tool["peak_over_input"] = one["peak_over_input"]
     return {

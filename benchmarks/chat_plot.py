@@ -48,7 +48,9 @@ def plot(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         ax.set_axisbelow(True)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-        figure.suptitle("Top 10 by cosine, one thread", x=0.012, ha="left", fontsize=14, weight="bold")
+        figure.suptitle(
+            "Top 10 of embeddings of text, one thread", x=0.012, ha="left", fontsize=14, weight="bold"
+        )
         figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
         plt.close(figure)
 
