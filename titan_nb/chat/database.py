@@ -49,12 +49,28 @@ def is_database(path: Path) -> bool:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
         try:
-            found = connection.execute("PRAGMA application_id").fetchone()
+            found: int = connection.execute("PRAGMA application_id").fetchone()[0]
         finally:
             connection.close()
-    except sqlite3.Error:
+    except sqlite3.OperationalError:
         return False
-    return bool(found == (_APPLICATION_ID,))
+    except sqlite3.DatabaseError:
+        # Cut short while its log was being written back, it is whole only together with the log.
+        found = _written_application_id(path)
+    return found == _APPLICATION_ID
+
+
+def _written_application_id(path: Path) -> int:
+    """Return what stands in the head of a file, at 68 (https://www.sqlite.org/fileformat.html), 0 if nothing.
+
+    Its descriptor stays open for good, see `is_database`; few files are ever in such a state.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        head = os.pread(descriptor, 72, 0)
+    except OSError:
+        return 0
+    return int.from_bytes(head[68:72], "big") if head.startswith(b"SQLite format 3\0") else 0
 
 
 def make_database(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.chat.folders import in_process, made, notes
+from titan_nb.chat.database import DATABASE, is_database
 from titan_nb.chat.folder import Folder, explained
 from titan_nb.errors import ChatError, ResourceError
 
@@ -226,3 +227,21 @@ def test_what_is_a_memory(place: Path, tmp_path: Path) -> None:
     (other / "memory.sqlite3").unlink()
     sqlite3.connect(other / "memory.sqlite3").execute("CREATE TABLE mine (x)").connection.close()
     assert not Folder.holds_memory(other)
+
+
+def test_a_database_that_was_cut_while_its_log_was_written_back_is_still_one(tmp_path: Path) -> None:
+    file = made(tmp_path / "memory") / DATABASE
+    data = file.read_bytes()
+    cut = tmp_path / "cut"
+    cut.write_bytes(data[: len(data) // 2 // 4096 * 4096])
+    connection = sqlite3.connect(f"file:{cut}?immutable=1", uri=True)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        connection.execute("PRAGMA application_id")
+    connection.close()
+    assert is_database(cut)
+    other = bytearray(cut.read_bytes())
+    other[68:72] = b"else"
+    cut.write_bytes(other)
+    assert not is_database(cut)
+    cut.write_bytes(b"no database at all" * 1000)
+    assert not is_database(cut)
