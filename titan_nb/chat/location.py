@@ -17,7 +17,7 @@ from titan_nb.errors import ChatError, SettingsError
 if TYPE_CHECKING:
     from titan_nb.chat.local import LocalStore
 
-__all__ = ["create", "described", "move", "open_store"]
+__all__ = ["check_folder", "described", "move", "open_store"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 _COPIED_ROWS = 8192
@@ -63,7 +63,7 @@ def described(location: Any) -> str:
     return ", ".join(f"postgresql://{part.netloc.rpartition('@')[2]}{part.path}" for part in parts)
 
 
-def create(path: Any, *, missing: bool) -> None:
+def check_folder(path: Any, *, missing: bool) -> None:
     """Refuse a path where a memory is, if it should be ``missing``, or where none is, if it should not.
 
     Raises:
@@ -93,7 +93,7 @@ def move(store: Store, path: Any, *, device: str | None, budgets: Mapping[str, i
     from titan_nb.chat.folder import Folder
     from titan_nb.chat.local import LocalStore
 
-    create(path, missing=True)
+    check_folder(path, missing=True)
     folder = _path(path).resolve()
     beside = _beside(folder)
     try:
@@ -105,7 +105,7 @@ def move(store: Store, path: Any, *, device: str | None, budgets: Mapping[str, i
         try:
             beside.rename(folder)
         except OSError as error:  # somebody put something there meanwhile
-            create(path, missing=True)
+            check_folder(path, missing=True)
             raise disk_error(error, "saving a memory", folder.parent) from error
         flush_folder(folder.parent)
     finally:

@@ -18,7 +18,7 @@ from titan_nb.chat.asynchronous import Asynchronous
 from titan_nb.chat.encoder import Encoder, as_encoder, encode_texts, identity_of
 from titan_nb.chat.items import hits_of, item_of
 from titan_nb.chat.keeping import Kept
-from titan_nb.chat.location import create
+from titan_nb.chat.location import check_folder
 from titan_nb.chat.moments import read_moment, read_times
 from titan_nb.chat.normalise import unit_query, unit_rows
 from titan_nb.chat.records import Hits, Item
@@ -85,7 +85,7 @@ class ChatMemory(Kept, Asynchronous):
         Raises:
             ChatError: If there is no memory, or another process is writing it.
         """
-        create(path, missing=False)
+        check_folder(path, missing=False)
         return cls(path, **options)
 
     def add(
