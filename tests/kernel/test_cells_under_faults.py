@@ -28,7 +28,9 @@ INSIDE = Path(__file__).parent / "inside"
 SEED = 20_240
 CELLS = 1_000
 SETUP = "import random, numpy, torch, namespace\nrandom.seed(5)\nnumpy.random.seed(5)\n"
+# Reading the encoder, once and for the first text that somebody stores, is the user's own wish.
 TITAN = f"""
+__import__("titan_nb").chat_memory().add("earlier", ["a text"])
 import injected
 injection = injected.Injection({SEED}, {CELLS})
 injection.install()
