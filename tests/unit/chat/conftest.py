@@ -1,4 +1,4 @@
-"""Two real PostgreSQL servers with pgvector, started once and stopped at the end."""
+"""Two real PostgreSQL servers with pgvector, started for each module that wants them and stopped at its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def postgres_template() -> Iterator[PostgresServer]:
     server.remove()
 
 
-@pytest.fixture(scope="session")
+# No longer than a module: other tests look at the children of this process.
+@pytest.fixture(scope="module")
 def postgres_servers(postgres_template: PostgresServer) -> Iterator[tuple[PostgresServer, PostgresServer]]:
     servers = PostgresServer(like=postgres_template), PostgresServer(like=postgres_template)
     try:
