@@ -1,4 +1,4 @@
-"""Two real PostgreSQL servers with pgvector, started for each module that wants them and stopped at its end."""
+"""Two real PostgreSQL servers with pgvector, started for each module that wants them."""
 
 from __future__ import annotations
 
