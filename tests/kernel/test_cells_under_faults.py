@@ -7,6 +7,7 @@ there is none here.
 
 from __future__ import annotations
 
+import compileall
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import titan_nb
 from tests.kernel.cell import Cell
 from tests.kernel.inside.fault_plan import HANGS, KINDS, PLACES, Planned, plan
 from tests.kernel.kernel import Kernel, Observed
@@ -28,9 +30,7 @@ INSIDE = Path(__file__).parent / "inside"
 SEED = 20_240
 CELLS = 1_000
 SETUP = "import random, numpy, torch, namespace\nrandom.seed(5)\nnumpy.random.seed(5)\n"
-# Reading the encoder, once and for the first text that somebody stores, is the user's own wish.
 TITAN = f"""
-__import__("titan_nb").chat_memory().add("earlier", ["a text"])
 import injected
 injection = injected.Injection({SEED}, {CELLS})
 injection.install()
@@ -83,6 +83,8 @@ def _play(kernel: Kernel, planned: list[Planned], tracked: bool, warnings: list[
 
 @pytest.fixture(scope="module")
 def played() -> Played:
+    # What a cell uses first it imports: compiled, as an installation has it.
+    assert compileall.compile_dir(Path(titan_nb.__file__).parent, quiet=1)
     planned = plan(SEED, CELLS)
     warnings: list[str] = []
     with Kernel(sys.executable, path=(INSIDE,)) as kernel:

@@ -15,7 +15,8 @@ from tests.fakes.nvml import FakeGpu, FakeNvml
 from tests.kernel.cell import Cell
 from tests.kernel.kernel import Kernel
 
-BUSY_WATTS = 700.0
+BUSY_WATTS, IDLE_WATTS = 700.0, 70.0
+TICK_SECONDS = 0.03
 REPORTS = """[
     (r.number, r.outcome, r.parent, [
         (e.joules, e.low, e.high, e.grade) for key, e in r.energy.items() if key.startswith("gpu")
@@ -43,7 +44,7 @@ Part = tuple[float, float, float, str]
 
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeNvml:
-    return FakeNvml(tmp_path, [FakeGpu(duty=1.0, tick_seconds=0.03)])
+    return FakeNvml(tmp_path, [FakeGpu(duty=1.0, tick_seconds=TICK_SECONDS, idle_watts=IDLE_WATTS)])
 
 
 @pytest.fixture
@@ -61,9 +62,9 @@ def holds(part: Part, true: float) -> bool:
 
 def test_cells_and_gaps_add_up_to_the_counter(kernel: Kernel, fake: FakeNvml) -> None:
     """Cells that end well, fail, are interrupted, await, and hold blocks of their own."""
-    cells: tuple[Cell, ...] = (
-        Cell("%titan on"),
-        Cell("import time, asyncio, titan_nb\ntime.sleep(0.2)"),
+    idle = Cell("import time, asyncio, titan_nb\ntime.sleep(0.3)")
+    busy: tuple[Cell, ...] = (
+        Cell("time.sleep(0.2)"),
         Cell("time.sleep(0.1)\n1 / 0"),
         Cell("await asyncio.sleep(0.15)"),
         Cell("time.sleep(30)", interrupt_after_seconds=0.3),
@@ -71,12 +72,13 @@ def test_cells_and_gaps_add_up_to_the_counter(kernel: Kernel, fake: FakeNvml) ->
         Cell("pass"),
         Cell("time.sleep(0.1)"),
     )
-    statuses = []
-    for cell in cells:
+    statuses = [kernel.run(cell).status for cell in (Cell("%titan on"), idle)]
+    for cell in busy:
         with fake.load(0, BUSY_WATTS):
             statuses.append(kernel.run(cell).status)
         time.sleep(0.12)
-    assert statuses == ["ok", "ok", "error", "ok", "error", "ok", "ok", "ok"]
+    statuses.append(kernel.run(idle).status)
+    assert statuses == ["ok", "ok", "ok", "error", "ok", "error", "ok", "ok", "ok", "ok"]
     kernel.run(Cell("time.sleep(0.3)", store_history=False))
     reports = {
         number: (outcome, parent, parts) for number, outcome, parent, parts in kernel.evaluate(REPORTS)
@@ -103,8 +105,9 @@ def test_cells_and_gaps_add_up_to_the_counter(kernel: Kernel, fake: FakeNvml) ->
         counted += part[0]
     true = fake.true_joules(0, edges[first_counted][0], edges[outermost[-1]][1])
     print(f"together {counted:.2f} J, truth {true:.2f} J")
-    # What lies outside of the first and the last tick was shared out with what came before and after.
-    assert counted == pytest.approx(true, abs=BUSY_WATTS * 0.03)
+    # Where one ends another begins. At the outer edges, where the GPU idles, a tick is shared with what lies
+    # outside.
+    assert counted == pytest.approx(true, abs=2 * IDLE_WATTS * TICK_SECONDS)
 
 
 def test_a_driver_that_is_lost_costs_one_line_and_comes_back(kernel: Kernel, fake: FakeNvml) -> None:
