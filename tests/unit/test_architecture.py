@@ -11,7 +11,17 @@ import titan_nb
 
 PACKAGE = Path(titan_nb.__file__).parent
 
-EVERYWHERE = {"errors", "units", "settings", "host", "kept_file", "living", "control_groups", "_version"}
+EVERYWHERE = {
+    "errors",
+    "units",
+    "settings",
+    "host",
+    "kept_file",
+    "living",
+    "control_groups",
+    "whole_number",
+    "_version",
+}
 ALLOWED = {
     "__init__": None,  # binds public names lazily, from every room
     "errors": set(),
@@ -20,6 +30,7 @@ ALLOWED = {
     "kept_file": set(),
     "living": set(),
     "control_groups": set(),
+    "whole_number": set(),
     "_version": set(),
     "budget": set(),
     "settings": {"budget"},

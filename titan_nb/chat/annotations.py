@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, cast, get_args
 
 from titan_nb.chat.store import Mode
 from titan_nb.errors import ChatError
+from titan_nb.whole_number import whole_number
 
 __all__ = [
     "read_chat_id",
@@ -40,11 +40,8 @@ def read_k(k: Any) -> int:
     Raises:
         ChatError: If it is not a whole number of at least 1.
     """
-    try:
-        wanted = 0 if isinstance(k, bool) else operator.index(k)
-    except TypeError:
-        wanted = 0
-    if wanted < 1:
+    wanted = whole_number(k, 1)
+    if wanted is None:
         raise ChatError(f"k is {k!r}: give a whole number of at least 1")
     return wanted
 
@@ -71,21 +68,17 @@ def read_ids(ids: Any, count: int | None) -> list[int] | None:
         return None
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise ChatError(f"ids is a {type(ids).__name__}: give a list of whole numbers")
-    read = []
+    read: dict[int, None] = {}
     for place, given in enumerate(ids):
-        try:
-            number = -1 if isinstance(given, bool) else operator.index(given)
-        except TypeError:
-            number = -1
-        if not 0 <= number <= _LARGEST_ID:
+        number = whole_number(given, 0)
+        if number is None or number > _LARGEST_ID:
             raise ChatError(f"ids[{place}] is {given!r}: an id is a whole number from 0 to 2^63 - 1")
-        read.append(number)
+        if number in read:
+            raise ChatError(f"id {number} is given twice: ids must differ")
+        read[number] = None
     if count is not None and len(read) != count:
         raise ChatError(f"{len(read)} ids for {count} rows: give one per row")
-    if len(set(read)) != len(read):
-        twice = next(number for place, number in enumerate(read) if number in read[:place])
-        raise ChatError(f"id {twice} is given twice: ids must differ")
-    return read
+    return list(read)
 
 
 def read_fields(fields: set[str]) -> frozenset[str]:

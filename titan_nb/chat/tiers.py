@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import operator
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from titan_nb.chat.copies import Copies
 from titan_nb.errors import ChatError, ResourceError, SettingsError
 from titan_nb.memory.sizes import bytes_of
 from titan_nb.units import byte_size
+from titan_nb.whole_number import whole_number
 
 if TYPE_CHECKING:
     from titan_nb.chat.chunk import Chunk
@@ -223,10 +223,7 @@ def _size(name: object, value: object) -> int:
             return bytes_of(value)
         except SettingsError as error:
             raise SettingsError(f"the budget of {name!r}: {error}") from None
-    try:
-        size = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        size = -1
-    if size < 0:
+    size = whole_number(value, 0)
+    if size is None:
         raise SettingsError(f"the budget of {name!r} is {value!r}: give bytes, or a text such as '2GiB'")
     return size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
-import operator
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from titan_nb.memory.failures import exceptions_in
 from titan_nb.memory.headroom import ask_for_everything
 from titan_nb.memory.shortage import is_shortage, message_of, of_the_host, requested_bytes
 from titan_nb.units import byte_size
+from titan_nb.whole_number import whole_number
 
 __all__ = ["Done", "Shortage", "attempt", "count_of", "refuse_later_work", "too_small"]
 
@@ -109,11 +109,8 @@ def count_of(name: str, value: Any) -> int:
     Raises:
         SettingsError: If it is none.
     """
-    try:
-        count = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = 0
-    if count < 1:
+    count = whole_number(value, 1)
+    if count is None:
         raise SettingsError(f"{name} is {value!r}: give a whole number, 1 or more")
     return count
 
