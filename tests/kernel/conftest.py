@@ -1,20 +1,32 @@
-"""The battery, played once a session for each stack."""
+"""The battery, played once a session for each stack, and a kernel with a fake GPU."""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.accelerator.build import library
 from tests.kernel.battery import SETUPS, TITAN_REPORTS, Seen, play
 from tests.kernel.cases import CASES
 from tests.kernel.cell import MODES, PLAIN, PLAIN_LINE
+from tests.kernel.kernel import Kernel
 from tests.kernel.stacks import NEWEST, stack_python
 
+ROOT = Path(__file__).parents[2]
 WRONG = Path(__file__).parent / "wrong"
+FAKE_GPU = """\
+%load_ext titan_nb
+import numpy as np, titan_nb, torch
+from tests.fakes.accelerator import install
+install(256 << 20)
+def gpu(mebibytes):
+    return torch.empty(mebibytes << 20, dtype=torch.uint8, device="fakegpu")
+"""
 
 Played = dict[tuple[str, str], Seen]
 Battery = dict[str, "Future[Played]"]
@@ -40,6 +52,15 @@ def battery(pool: ThreadPoolExecutor) -> Callable[[str], Battery]:
         return played
 
     return started
+
+
+@pytest.fixture(scope="module")
+def fake_gpu_kernel() -> Iterator[Kernel]:
+    """A kernel with titan and a fake GPU of 256 MiB, on which ``gpu`` makes tensors."""
+    library()  # built by a cell it might take longer than a cell may
+    with Kernel(sys.executable, path=(ROOT,)) as kernel:
+        assert kernel.run(FAKE_GPU).status == "ok"
+        yield kernel
 
 
 @pytest.fixture(scope="session")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.accelerator.build import library
 from tests.kernel.kernel import Kernel
 
 ROOT = Path(__file__).parents[2]
 
 SETUP = """\
-%load_ext titan_nb
-import numpy as np, titan_nb, torch
-from tests.fakes.accelerator import install
-install(256 << 20)
-def gpu(mebibytes):
-    return torch.empty(mebibytes << 20, dtype=torch.uint8, device="fakegpu")
 rows = np.random.default_rng(0).standard_normal((20_000, 256))
 def filled(**given):
     memory = titan_nb.ChatMemory(**given)
@@ -33,11 +25,9 @@ COPIES = "memory.stats().tiers['gpu'] >> 20"  # 9 MiB when they are there
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[Kernel]:
-    library()  # built by a cell it might take longer than a cell may
-    with Kernel(sys.executable, path=(ROOT,)) as kernel:
-        assert kernel.run(SETUP).status == "ok"
-        yield kernel
+def loaded(fake_gpu_kernel: Kernel) -> Kernel:
+    assert fake_gpu_kernel.run(SETUP).status == "ok"
+    return fake_gpu_kernel
 
 
 @pytest.fixture(params=["device='fakegpu'", "budgets={'gpu': '20MiB'}"])

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.accelerator.build import library
 from tests.kernel.kernel import Kernel, Observed
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
-SETUP = """\
-%load_ext titan_nb
-import numpy as np, resource, torch
-from tests.fakes.accelerator import install
-install(256 << 20)
-def gpu(mebibytes):
-    return torch.empty(mebibytes << 20, dtype=torch.uint8, device="fakegpu")
-"""
 SOFT_LIMIT = "__import__('resource').getrlimit(__import__('resource').RLIMIT_DATA)[0]"
 
 
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[Kernel]:
-    library()  # built by a cell it might take longer than a cell may
-    with Kernel(sys.executable, path=(ROOT,)) as kernel:
-        assert kernel.run(SETUP).status == "ok"
-        yield kernel
-
-
 @pytest.fixture
-def kernel(loaded: Kernel) -> Iterator[Kernel]:
-    yield loaded
-    assert loaded.run("%reset_selective -f ^(x|big|model|kept)$\n%titan off").status == "ok"
-    assert loaded.run("%titan free --all").status == "ok"
-    assert loaded.evaluate("torch.fakegpu.memory_allocated()") == 0
+def kernel(fake_gpu_kernel: Kernel) -> Iterator[Kernel]:
+    yield fake_gpu_kernel
+    assert fake_gpu_kernel.run("%reset_selective -f ^(x|big|model|kept)$\n%titan off").status == "ok"
+    assert fake_gpu_kernel.run("%titan free --all").status == "ok"
+    assert fake_gpu_kernel.evaluate("torch.fakegpu.memory_allocated()") == 0
 
 
 def shortage(observed: Observed) -> str:

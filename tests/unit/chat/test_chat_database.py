@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,6 @@ from titan_nb.chat.folder import Folder, explained
 from titan_nb.errors import ChatError, ResourceError
 
 NOBODY = 65534
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "memory"
-
-
-@pytest.fixture
-def folder(place: Path) -> Iterator[Folder]:
-    folder = Folder.open(place)
-    yield folder
-    folder.close()
 
 
 def test_the_connection_is_durable_and_in_autocommit(folder: Folder) -> None:

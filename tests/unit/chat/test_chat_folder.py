@@ -6,7 +6,6 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,6 @@ import pytest
 from tests.unit.chat.folders import made, notes
 from titan_nb.chat.folder import Folder
 from titan_nb.errors import ChatError, ResourceError
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "memory"
-
-
-@pytest.fixture
-def folder(place: Path) -> Iterator[Folder]:
-    folder = Folder.open(place)
-    yield folder
-    folder.close()
 
 
 def contents(place: Path) -> dict[str, bytes | None]:

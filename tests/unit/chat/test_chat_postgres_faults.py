@@ -30,13 +30,6 @@ EVERYTHING = Selection()
 Servers = tuple[PostgresServer, PostgresServer]
 
 
-@pytest.fixture
-def store(urls: list[str]) -> Iterator[PostgresStore]:
-    opened = PostgresStore(urls)
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(autouse=True)
 def _servers_are_back(postgres_servers: Servers) -> Iterator[None]:
     yield

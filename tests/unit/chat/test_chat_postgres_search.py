@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,6 @@ from titan_nb.chat.where import Condition
 from titan_nb.errors import ChatError
 
 EVERYTHING = Selection()
-
-
-@pytest.fixture
-def store(urls: list[str]) -> Iterator[PostgresStore]:
-    opened = PostgresStore(urls)
-    yield opened
-    opened.close()
 
 
 def unit(rows: Any) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,13 +19,6 @@ from titan_nb.chat.where import Condition
 from titan_nb.errors import ChatError, ResourceError
 
 EVERYTHING = Selection()
-
-
-@pytest.fixture
-def store(urls: list[str]) -> Iterator[PostgresStore]:
-    opened = PostgresStore(urls)
-    yield opened
-    opened.close()
 
 
 def rows(count: int, dimension: int = 4, seed: int = 0) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,15 +18,26 @@ from titan_nb.errors import ChatError
 ALL = Selection()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "kept"
+@contextlib.contextmanager
+def disturbed(disturb: Callable[[int], object], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Call ``disturb`` before each look at the rows, with the look's number; give the looks so far."""
+    original = local.search
+    looks: list[int] = []
+
+    def disturbed(*arguments: Any, **options: Any) -> object:
+        looks.append(len(looks) + 1)
+        disturb(looks[-1])
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local, "search", disturbed)
+        yield looks
 
 
-def test_a_reader_sees_what_was_committed_at_its_next_call(folder: Path) -> None:
+def test_a_reader_sees_what_was_committed_at_its_next_call(place: Path) -> None:
     rows = units(30)
-    writer = opened(folder)
-    reader = opened(folder, "r")
+    writer = opened(place)
+    reader = opened(place, "r")
     assert reader.chats() == {}
     writer.add("a", batch(rows[:10]))
     assert pairs(reader.search(rows[:2], 4, ALL)) == brute_force(rows[:10], range(10), rows[:2], 4)
@@ -44,9 +58,9 @@ def test_a_reader_sees_what_was_committed_at_its_next_call(folder: Path) -> None
     writer.close()
 
 
-def test_a_reader_changes_nothing(folder: Path) -> None:
-    opened(folder).close()
-    reader = opened(folder, "r")
+def test_a_reader_changes_nothing(place: Path) -> None:
+    opened(place).close()
+    reader = opened(place, "r")
     calls = (
         lambda: reader.add("a", batch(units(1))),
         lambda: reader.update(0, Change(frozenset({"text"}), text="x")),
@@ -60,24 +74,19 @@ def test_a_reader_changes_nothing(folder: Path) -> None:
 
 
 def test_a_reader_looks_again_when_the_writer_compacts_during_its_search(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = units(10)
-    writer = opened(folder)
+    writer = opened(place)
     writer.add("a", batch(rows))
-    reader = opened(folder, "r")
-    original = local.search
-    looks = []
+    reader = opened(place, "r")
 
-    def disturbed(*arguments: object, **options: object) -> object:
-        looks.append(1)
-        if len(looks) == 1:
+    def disturb(looks: int) -> None:
+        if looks == 1:
             writer.forget(Selection(ids=(0,)))
             writer.compact()
-        return original(*arguments, **options)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patched:
-        patched.setattr(local, "search", disturbed)
+    with disturbed(disturb, monkeypatch) as looks:
         found = reader.search(rows[:1], 10, ALL)
     assert pairs(found) == brute_force(rows[1:], range(1, 10), rows[:1], 10)
     assert len(looks) == 2
@@ -86,22 +95,13 @@ def test_a_reader_looks_again_when_the_writer_compacts_during_its_search(
 
 
 def test_additions_during_its_search_do_not_make_a_reader_look_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = units(10)
-    writer = opened(folder)
+    writer = opened(place)
     writer.add("a", batch(rows[:5]))
-    reader = opened(folder, "r")
-    original = local.search
-    looks = []
-
-    def disturbed(*arguments: object, **options: object) -> object:
-        looks.append(1)
-        writer.add("a", batch(rows[5:]))
-        return original(*arguments, **options)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(local, "search", disturbed)
+    reader = opened(place, "r")
+    with disturbed(lambda _: writer.add("a", batch(rows[5:])), monkeypatch) as looks:
         found = reader.search(rows[:1], 10, ALL)
     assert pairs(found) == brute_force(rows[:5], range(5), rows[:1], 10)
     assert len(looks) == 1
@@ -110,16 +110,15 @@ def test_additions_during_its_search_do_not_make_a_reader_look_again(
 
 
 def test_a_file_that_was_compacted_away_before_it_was_opened_is_looked_for_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = units(10)
-    writer = opened(folder)
+    writer = opened(place)
     writer.add("a", batch(rows))
-    reader = opened(folder, "r")
+    reader = opened(place, "r")
     writer.forget(Selection(ids=(3,)))
-    writer._access.catalog.connection.execute(
-        "PRAGMA busy_timeout = 10"
-    )  # the reader is reading all the time
+    # The reader is reading all the time.
+    writer._access.catalog.connection.execute("PRAGMA busy_timeout = 10")
     original = Folder.segment
     missed = []
 
@@ -139,21 +138,21 @@ def test_a_file_that_was_compacted_away_before_it_was_opened_is_looked_for_again
     writer.close()
 
 
-def test_a_file_that_is_really_missing_is_an_error(folder: Path) -> None:
-    writer = opened(folder)
+def test_a_file_that_is_really_missing_is_an_error(place: Path) -> None:
+    writer = opened(place)
     writer.add("a", batch(units(3)))
     writer.close()
-    next((folder / "vectors").iterdir()).unlink()
-    reader = opened(folder, "r")
+    next((place / "vectors").iterdir()).unlink()
+    reader = opened(place, "r")
     with pytest.raises(ChatError, match="cannot be opened"):
         reader.search(units(1), 1, ALL)
     reader.close()
 
 
-def test_an_interrupt_leaves_a_reader_that_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = opened(folder)
+def test_an_interrupt_leaves_a_reader_that_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = opened(place)
     writer.add("a", batch(units(3)))
-    reader = opened(folder, "r")
+    reader = opened(place, "r")
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -168,18 +167,18 @@ def test_an_interrupt_leaves_a_reader_that_goes_on(folder: Path, monkeypatch: py
     writer.close()
 
 
-def test_what_a_failing_disk_lost_is_told_and_counted(folder: Path) -> None:
+def test_what_a_failing_disk_lost_is_told_and_counted(place: Path) -> None:
     rows = units(10)
-    store = opened(folder)
+    store = opened(place)
     store.add("a", batch(rows[:6]))
     store.add("a", batch(rows[6:]))
     store.add("b", batch(rows[:2]))
     store.forget(Selection(ids=(1, 7)))
     store.close()
-    first, second = sorted((folder / "vectors").iterdir())
+    first, second = sorted((place / "vectors").iterdir())
     first.write_bytes(first.read_bytes()[:-1])
     second.write_bytes(second.read_bytes()[:-1])
-    store = opened(folder)
+    store = opened(place)
     assert {(lost.chat_id, lost.ids) for lost in store.recovered} == {("a", (6, 8, 9)), ("b", (10, 11))}
     assert {name: held.rows for name, held in store.chats().items()} == {"a": 5}
     left = [0, 2, 3, 4, 5]
@@ -189,22 +188,20 @@ def test_what_a_failing_disk_lost_is_told_and_counted(folder: Path) -> None:
     store.close()
 
 
-def test_a_catalogue_that_cannot_be_read_is_named(folder: Path) -> None:
-    opened(folder).close()
-    kept = Folder.open(folder)
+def test_a_catalogue_that_cannot_be_read_is_named(place: Path) -> None:
+    opened(place).close()
+    kept = Folder.open(place)
     connection = kept.connect()
     connection.execute("DROP TABLE chunks")
     connection.execute("CREATE TABLE chunks (number)")
     connection.close()
     kept.close()
-    with pytest.raises(ChatError, match=str(folder)):
-        opened(folder, "r")
+    with pytest.raises(ChatError, match=str(place)):
+        opened(place, "r")
 
 
-def test_a_folder_that_cannot_be_put_in_order_is_let_go(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened(folder).close()
+def test_a_folder_that_cannot_be_put_in_order_is_let_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(place).close()
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -212,5 +209,5 @@ def test_a_folder_that_cannot_be_put_in_order_is_let_go(
     with monkeypatch.context() as patched:
         patched.setattr(recover, "recover", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            opened(folder)
-    opened(folder).close()
+            opened(place)
+    opened(place).close()

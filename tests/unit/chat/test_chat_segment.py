@@ -13,19 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.unit.chat.segments import DIMENSION, table
 from titan_nb.chat.segment import HEADER_BYTES, Segment
 from titan_nb.errors import ChatError, ResourceError
-
-DIMENSION = 12
-
-
-def table(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "0001.rows"
 
 
 def descriptors() -> set[str]:

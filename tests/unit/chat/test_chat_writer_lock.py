@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,6 @@ import pytest
 from tests.unit.chat.folders import in_process, made, notes
 from titan_nb.chat.folder import Folder
 from titan_nb.errors import ChatError
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "memory"
-
-
-@pytest.fixture
-def folder(place: Path) -> Iterator[Folder]:
-    folder = Folder.open(place)
-    yield folder
-    folder.close()
 
 
 def test_a_second_writer_in_this_process_is_refused(folder: Folder, place: Path) -> None:
