@@ -210,10 +210,6 @@ class Access:
         from titan_nb.chat.recover import recover
 
         self.recovered = recover(connection, folder)
-        if self.recovered or folder.unclean:
-            self.catalog.begin()
-            self.catalog.count_dead()
-            self.catalog.commit()
 
     def _explained(self, error: sqlite3.Error | MemoryError) -> ChatError | ResourceError:
         """Return the error to raise for what SQLite or an allocator said."""

@@ -175,14 +175,6 @@ class Catalog:
         """Delete a chat whose chunks are gone."""
         self._execute("DELETE FROM chats WHERE number = ?", (number,))
 
-    def count_dead(self) -> None:
-        """Count anew which rows have no item, and delete chats without chunks: after a repair."""
-        live = "(SELECT count(*) FROM items WHERE place BETWEEN number << 16 AND (number << 16) + 65535)"
-        self._execute(f"UPDATE chunks SET dead = count - {live}")  # noqa: S608  # no value is in it
-        self._execute("DELETE FROM chunks WHERE count = dead")
-        self._execute("DELETE FROM batches WHERE chunk NOT IN (SELECT number FROM chunks)")
-        self._execute("DELETE FROM chats WHERE number NOT IN (SELECT chat FROM chunks)")
-
     def add_item(self, item: ItemRow) -> None:
         """Add one item."""
         self._execute(_INSERT, item)

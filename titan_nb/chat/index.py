@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from titan_nb.chat import bits
+from titan_nb.chat.catalog import CHUNK_ROWS
 from titan_nb.chat.codes import Codes, quantise
 from titan_nb.chat.faiss_scan import FaissRows
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Index"]
 
-_CHUNK_ROWS = 65536
 _FIRST_ROWS = 1024
 
 
@@ -128,4 +128,4 @@ class Index:
 
 def _room(rows: int) -> int:
     """Return for how many rows room is made: growing one by one must not copy all each time."""
-    return rows if rows >= _CHUNK_ROWS else min(_CHUNK_ROWS, max(_FIRST_ROWS, 2 * rows))
+    return rows if rows >= CHUNK_ROWS else min(CHUNK_ROWS, max(_FIRST_ROWS, 2 * rows))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from titan_nb.chat.catalog import CHUNK_ROWS, SLOT_BITS
 from titan_nb.chat.database import explained
 from titan_nb.chat.disk import disk_error, flush, flush_folder
 from titan_nb.chat.segment import Segment
@@ -23,8 +24,6 @@ LOST = "lost.jsonl"
 
 _CHECKED_BYTES = 16 << 20
 _CHECKED_BATCHES = 1000
-_CHUNK_BITS = 16
-"""The place of an item is ``chunk << 16 | slot``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +201,11 @@ def _take_out(
         for number in {batch.chunk for batch in bad}:
             if cut:
                 _cut(connection, number, bad)
-            first = number << _CHUNK_BITS
+            first = number << SLOT_BITS
             connection.execute(
                 "UPDATE chunks SET dead = count - "
                 "(SELECT count(*) FROM items WHERE place >= ? AND place < ?) WHERE number = ?",
-                (first, first + (1 << _CHUNK_BITS), number),
+                (first, first + CHUNK_ROWS, number),
             )
         connection.executemany("DELETE FROM batches WHERE number = ?", [(batch.number,) for batch in bad])
         # A search that is under way must not take what comes to these places for what was there.
@@ -277,5 +276,5 @@ def _keep_texts(
 
 
 def _places(batch: _Batch) -> tuple[int, int]:
-    first = (batch.chunk << _CHUNK_BITS) + batch.first
+    first = (batch.chunk << SLOT_BITS) + batch.first
     return first, first + batch.count

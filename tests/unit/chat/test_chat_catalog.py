@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from titan_nb.chat.catalog import CHUNK_ROWS, Catalog, ChunkRow, Counters
+from titan_nb.chat.catalog import CHUNK_ROWS, Catalog, Counters
 from titan_nb.chat.store import Selection
 from titan_nb.chat.where import read_where
 
@@ -104,19 +104,6 @@ def test_more_texts_than_are_kept_in_mind(catalog: Catalog) -> None:
     catalog.add_items(_item(place, place, cell=place) for place in range(5000))
     found = list(catalog.select(Selection(where=read_where({"cell": {"$gte": 4998}})), [0]))
     assert found == [(4998, 4998), (4999, 4999)]
-
-
-def test_dead_rows_are_counted_anew_after_a_repair(catalog: Catalog) -> None:
-    kept, emptied = catalog.add_chat("kept", 4, None), catalog.add_chat("emptied", 4, "one")
-    catalog.put_chunk(ChunkRow(1, kept, 4, 3, 0, 5.0))
-    catalog.put_chunk(ChunkRow(2, emptied, 4, 2, 0, 5.0))
-    catalog.put_chunk(ChunkRow(3, kept, 4, 0, 0, 5.0))
-    catalog.add_batch(2, 0, 2, 77)
-    catalog.add_items([_item(CHUNK_ROWS, 1), _item(CHUNK_ROWS + 2, 2)])
-    catalog.count_dead()
-    assert catalog.chunks() == [ChunkRow(1, kept, 4, 3, 1, 5.0)]
-    assert [chat.name for chat in catalog.chats()] == ["kept"]
-    assert catalog.connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
 
 
 def test_last_id(catalog: Catalog) -> None:
