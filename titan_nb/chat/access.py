@@ -68,7 +68,9 @@ class Access:
         try:
             self.catalog = Catalog(connection, read_only=self._reads_only)
             if folder is not None and not self._reads_only:
-                self._repair(connection, folder)
+                from titan_nb.chat.recover import recover
+
+                self.recovered = recover(connection, folder)
             self.contents.load(self.catalog)
         except (sqlite3.Error, MemoryError) as error:
             self._let_go()
@@ -205,11 +207,6 @@ class Access:
         self.contents.load(self.catalog)
         self.contents.settle()
         self._torn = False
-
-    def _repair(self, connection: sqlite3.Connection, folder: Folder) -> None:
-        from titan_nb.chat.recover import recover
-
-        self.recovered = recover(connection, folder)
 
     def _explained(self, error: sqlite3.Error | MemoryError) -> ChatError | ResourceError:
         """Return the error to raise for what SQLite or an allocator said."""
