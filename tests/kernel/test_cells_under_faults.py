@@ -174,10 +174,7 @@ def test_at_most_one_warning_of_a_kind(played: Played) -> None:
 
 
 def test_at_most_fifty_milliseconds_are_added(played: Played) -> None:
-    """The median is the promise; the longest may be ten times that, for the machine may be busy.
-
-    The cell that stores the kernel's first text reads the encoder, for which the docs allow 0.2 s.
-    """
+    """The median is the promise; the longest may be ten times that, for the machine may be busy."""
     own = [seconds * 1000 for seconds in played.record["own_seconds"]]
     print(
         f"seed {SEED}: titan's own work per cell: median {statistics.median(own):.2f} ms, "
@@ -187,13 +184,7 @@ def test_at_most_fifty_milliseconds_are_added(played: Played) -> None:
     print(f"longest: cell {slowest}, {played.planned[slowest]}")
     assert min(own) > 0
     assert statistics.median(own) <= 50
-    first_text = next(
-        n for n, cell in enumerate(played.planned) if "--chat" in cell.line and cell.body.endswith("'shown'")
-    )
-    print(f"the first text to be stored: {own[first_text]:.1f} ms")
-    assert own[first_text] <= 2000
-    assert max(own[:first_text] + own[first_text + 1 :]) <= 500
+    assert max(own) <= 500
     hung = [own[n] for n, cell in enumerate(played.planned) if cell.kind == "hang"]
     print(f"cells with a sensor that hangs for 10 s: {', '.join(f'{ms:.1f} ms' for ms in hung)}")
-    waited = statistics.median(hung) - statistics.median(own)
-    assert waited <= 2 * 20 + 10
+    assert statistics.median(hung) <= 2 * 20 + 10

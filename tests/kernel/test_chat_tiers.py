@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.kernel.kernel import Kernel
-
-ROOT = Path(__file__).parents[2]
 
 SETUP = """\
 rows = np.random.default_rng(0).standard_normal((20_000, 256))

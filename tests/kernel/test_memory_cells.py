@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.kernel.kernel import Kernel, Observed
 
-ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
 SOFT_LIMIT = "__import__('resource').getrlimit(__import__('resource').RLIMIT_DATA)[0]"
